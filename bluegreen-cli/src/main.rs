@@ -1,0 +1,2 @@
+//! The `bluegreen` command.
+fn main() {}
