@@ -1,1 +1,5 @@
 //! core
+pub mod adapter;
+pub mod model;
+pub mod port;
+pub mod state;

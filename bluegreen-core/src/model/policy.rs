@@ -1,0 +1,117 @@
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Check;
+
+/// When a candidate is good enough for traffic. Every check must pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GatePolicy {
+    /// The questions. Empty means: it is enough that it runs for `min_healthy`.
+    pub checks: Vec<Check>,
+    /// How long the candidate has, from its start, to pass. Default 30 s, the shell script's.
+    pub deadline: Duration,
+    /// How many times in a row each check must pass. Default 1. Log lines count once: a line cannot unhappen.
+    pub successes: u32,
+    /// How long it must stay healthy after that, without one failure. Default zero.
+    pub min_healthy: Duration,
+    /// How long one attempt may take. Default 5 s. A log check waits for its line as long as the gate does.
+    pub attempt_timeout: Duration,
+    /// The pause between attempts. Unset: 5 ms for the first second, then growing to 250 ms.
+    pub interval: Option<Duration>,
+}
+
+impl Default for GatePolicy {
+    fn default() -> Self {
+        Self {
+            checks: Vec::new(),
+            deadline: Duration::from_secs(30),
+            successes: 1,
+            min_healthy: Duration::ZERO,
+            attempt_timeout: Duration::from_secs(5),
+            interval: None,
+        }
+    }
+}
+
+/// What happens to connections that would outlive the previous colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum LongLived {
+    /// Wait for them up to the drain's cap.
+    #[default]
+    Wait,
+    /// Do not wait for connections that already outlived `settle`: the stop signal goes out at once.
+    Cut,
+}
+
+/// How the previous colour is let go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct DrainPolicy {
+    /// The cap: after it the previous colour gets its stop signal whatever is still connected. Default 30 s.
+    pub timeout: Duration,
+    /// How long "nothing in flight" must hold before it is believed. Default 30 ms.
+    pub settle: Duration,
+    /// What to do with connections that do not end.
+    pub long_lived: LongLived,
+}
+
+impl Default for DrainPolicy {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(30),
+            settle: Duration::from_millis(30),
+            long_lived: LongLived::Wait,
+        }
+    }
+}
+
+/// What is kept of earlier releases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Retain {
+    /// How many earlier releases keep their image on this host. Default 3.
+    pub releases: u32,
+    /// Keep the previous container, stopped, so that a rollback needs no pull and no create. Default yes.
+    pub keep_stopped: bool,
+}
+
+impl Default for Retain {
+    fn default() -> Self {
+        Self { releases: 3, keep_stopped: true }
+    }
+}
+
+/// How long each call on the outside world may take before it counts as failed.
+///
+/// A call that is over its limit may still take effect; every undo allows for that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Registry API calls. Default 30 s.
+    pub registry: Duration,
+    /// A whole pull. Default 15 min.
+    pub pull: Duration,
+    /// Container runtime calls; for a stop the grace is added. Default 60 s.
+    pub runtime: Duration,
+    /// Proxy calls. Default 30 s.
+    pub proxy: Duration,
+    /// Journal writes. Default 10 s.
+    pub journal: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            registry: seconds(30),
+            pull: seconds(900),
+            runtime: seconds(60),
+            proxy: seconds(30),
+            journal: seconds(10),
+        }
+    }
+}

@@ -1,0 +1,172 @@
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    AppName, Backend, Color, DeploymentId, DrainPolicy, Endpoint, GatePolicy, InstanceName, Limits,
+    NetworkAttachment, PinnedImage, Publish, Retain, RunOptions,
+};
+
+/// One colour's fixed place: the same for every release that lands in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Slot {
+    /// Which colour this place is.
+    pub color: Color,
+    /// The container's name.
+    pub name: InstanceName,
+    /// The port that the application listens on inside.
+    pub port: u16,
+    /// Where that port is published on the host, if it is.
+    pub publish: Option<Publish>,
+    /// A network of this colour's own attachment, with its fixed address, if it has one.
+    pub network: Option<NetworkAttachment>,
+    /// Where the proxy reaches it.
+    pub endpoint: Endpoint,
+}
+
+impl Slot {
+    /// A place that is reached at `endpoint`.
+    pub fn new(color: Color, name: InstanceName, port: u16, endpoint: Endpoint) -> Self {
+        Self { color, name, port, publish: None, network: None, endpoint }
+    }
+
+    /// What the proxy is told to serve for this colour.
+    pub fn backend(&self) -> Backend {
+        Backend::new(self.color, vec![self.endpoint.clone()])
+    }
+}
+
+/// The two places of an application.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::exhaustive_structs, reason = "there are exactly two colours")]
+pub struct Slots {
+    /// The blue place.
+    pub blue: Slot,
+    /// The green place.
+    pub green: Slot,
+}
+
+impl Slots {
+    /// The place of a colour.
+    pub fn of(&self, color: Color) -> &Slot {
+        match color {
+            Color::Blue => &self.blue,
+            Color::Green => &self.green,
+        }
+    }
+}
+
+/// Everything the orchestrator needs to know of an application, apart from what to deploy.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct AppSpec {
+    /// Its name.
+    pub name: AppName,
+    /// Its two places.
+    pub slots: Slots,
+    /// How its instances run.
+    pub options: RunOptions,
+    /// When a candidate is good enough.
+    pub gate: GatePolicy,
+    /// How the previous colour is let go.
+    pub drain: DrainPolicy,
+    /// What is kept.
+    pub retain: Retain,
+    /// How long calls may take.
+    pub limits: Limits,
+    /// Containers that carry a slot's name but not our label count as this application's, and may be
+    /// replaced: for installations that a shell script made under the same names.
+    pub adopt: bool,
+}
+
+impl AppSpec {
+    /// An application with the default policies.
+    pub fn new(name: AppName, slots: Slots) -> Self {
+        Self {
+            name,
+            slots,
+            options: RunOptions::default(),
+            gate: GatePolicy::default(),
+            drain: DrainPolicy::default(),
+            retain: Retain::default(),
+            limits: Limits::default(),
+            adopt: false,
+        }
+    }
+
+    /// The instance that `image` would run as in the place of `color`.
+    pub fn instance(&self, color: Color, image: PinnedImage, deployment: DeploymentId) -> InstanceSpec {
+        InstanceSpec {
+            app: self.name.clone(),
+            deployment,
+            slot: self.slots.of(color).clone(),
+            image,
+            options: self.options.clone(),
+            adopt: self.adopt,
+        }
+    }
+}
+
+/// One instance, completely described: enough to make it again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct InstanceSpec {
+    /// Whose instance it is.
+    pub app: AppName,
+    /// The deployment that asked for it.
+    pub deployment: DeploymentId,
+    /// Its place.
+    pub slot: Slot,
+    /// What runs.
+    pub image: PinnedImage,
+    /// How it runs.
+    pub options: RunOptions,
+    /// Whether a container of that name without our label may be replaced.
+    #[serde(default)]
+    pub adopt: bool,
+}
+
+impl InstanceSpec {
+    /// A fingerprint of all that makes one container different from another: place, image and options, but
+    /// not the deployment. Two specs of one fingerprint may share a container.
+    pub fn fingerprint(&self) -> String {
+        let identity = serde_json::json!([self.slot, self.image.digest(), self.image.source(), self.options]);
+        let hash = Sha256::digest(identity.to_string().as_bytes());
+        hash.iter().take(8).fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+    }
+
+    /// The fingerprint of what is run, wherever: two releases of one content differ only in their colour.
+    pub fn content(&self) -> (&PinnedImage, &RunOptions) {
+        (&self.image, &self.options)
+    }
+}
+
+/// A release as it is recorded: what rollback re-creates.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Release {
+    /// Its instances' description.
+    pub spec: InstanceSpec,
+}
+
+impl Release {
+    /// A release of one instance.
+    pub fn new(spec: InstanceSpec) -> Self {
+        Self { spec }
+    }
+
+    /// The colour that it is in.
+    pub fn color(&self) -> Color {
+        self.spec.slot.color
+    }
+
+    /// The deployment that made it.
+    pub fn deployment(&self) -> &DeploymentId {
+        &self.spec.deployment
+    }
+
+    /// What it runs.
+    pub fn image(&self) -> &PinnedImage {
+        &self.spec.image
+    }
+}

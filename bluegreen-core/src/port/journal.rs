@@ -1,0 +1,120 @@
+use std::fmt;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::BoxError;
+use crate::model::{AppName, DeploymentId};
+use crate::state::{Entry, Record};
+
+/// What happened, durably; and the right to make more happen.
+#[cfg_attr(feature = "testing", mockall::automock)]
+#[async_trait]
+pub trait Journal: fmt::Debug + Send + Sync + 'static {
+    /// Takes the application's lock, if nobody has it. It is held until the lease is dropped or the process ends,
+    /// however it ends.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError::Held`] at once when somebody has it, otherwise as the others.
+    async fn lock(&self, app: &AppName, holder: &Holder) -> Result<Lease, JournalError>;
+
+    /// Adds a record. On `Ok` it survives a power cut.
+    ///
+    /// # Errors
+    ///
+    /// See [`JournalError`]. It may be durable all the same.
+    async fn append(&self, app: &AppName, record: &Record) -> Result<(), JournalError>;
+
+    /// Everything, oldest first. A record that was torn by a crash at the very end is left out.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError::Corrupt`] when something before the end cannot be trusted.
+    async fn load(&self, app: &AppName) -> Result<Vec<Entry>, JournalError>;
+}
+
+/// A held lock. Dropping it lets go.
+pub struct Lease(#[expect(dead_code, reason = "kept for its Drop")] Box<dyn Send + Sync>);
+
+impl Lease {
+    /// A lease that lets go when `guard` is dropped.
+    pub fn new(guard: impl Send + Sync + 'static) -> Self {
+        Self(Box::new(guard))
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lease")
+    }
+}
+
+/// Who holds a lock, for whoever finds it held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Holder {
+    /// Its process.
+    pub pid: u32,
+    /// Its host.
+    pub host: String,
+    /// What it is doing: `deploy`, `rollback`, `recover`.
+    pub verb: String,
+    /// For which deployment.
+    pub deployment: DeploymentId,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+impl Holder {
+    /// This process, from now on.
+    pub fn new(pid: u32, host: impl Into<String>, verb: impl Into<String>, deployment: DeploymentId) -> Self {
+        Self { pid, host: host.into(), verb: verb.into(), deployment, since: Timestamp::now() }
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pid, host, verb, deployment, since } = self;
+        write!(f, "{verb} {deployment} (pid {pid} on {host}, since {since:.0})")
+    }
+}
+
+/// Why the journal did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JournalError {
+    /// Somebody else is at work on this application.
+    #[error("{}", held(.holder.as_deref()))]
+    Held {
+        /// Who, when that can be told.
+        holder: Option<Box<Holder>>,
+    },
+    /// Something before the end cannot be trusted.
+    #[error("{path} line {line}: {reason}")]
+    Corrupt {
+        /// The file.
+        path: String,
+        /// The line, counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Anything else.
+    #[error("{operation} failed")]
+    Other {
+        /// What was being done.
+        operation: &'static str,
+        /// What went wrong.
+        #[source]
+        source: BoxError,
+    },
+}
+
+fn held(holder: Option<&Holder>) -> String {
+    holder.map_or_else(
+        || "another run is at work on this application".to_owned(),
+        |holder| format!("another run is at work on this application: {holder}"),
+    )
+}

@@ -1,0 +1,207 @@
+use std::fmt;
+
+use async_trait::async_trait;
+
+use super::BoxError;
+use crate::model::{AppName, Backend, Color};
+
+/// Sends an application's traffic to one of its colours.
+#[cfg_attr(feature = "testing", mockall::automock)]
+#[async_trait]
+pub trait Proxy: fmt::Debug + Send + Sync + 'static {
+    /// What the proxy serves *now*, by what is live and not by what lies on disk.
+    ///
+    /// # Errors
+    ///
+    /// See [`ProxyError`]. A proxy that cannot be asked is an error, never `None`.
+    async fn active(&self, app: &AppName) -> Result<Serving, ProxyError>;
+
+    /// Whether a switch could be made at all: the proxy runs, its configuration is sound, our place in it is
+    /// recognized. Read-only; called before anything is touched.
+    ///
+    /// # Errors
+    ///
+    /// See [`ProxyError`].
+    async fn check(&self, app: &AppName) -> Result<(), ProxyError>;
+
+    /// What a switch to `to` would change on disk. Read-only.
+    ///
+    /// # Errors
+    ///
+    /// See [`ProxyError`].
+    async fn preview(&self, app: &AppName, to: &Backend) -> Result<Vec<FileChange>, ProxyError>;
+
+    /// Serves `to` from now on, or nothing when it is `None`.
+    ///
+    /// All or nothing: after `Ok` every new request reaches `to`; after `Err` the earlier state is in force and
+    /// the files on disk say so too, unless undoing that failed as well, which is
+    /// [`ProxyError::NotRestored`]. Switching to what is served already is `Ok`, and repairs files that say
+    /// otherwise.
+    ///
+    /// # Errors
+    ///
+    /// See [`ProxyError`].
+    async fn switch(&self, app: &AppName, to: Option<Backend>) -> Result<(), ProxyError>;
+
+    /// Proves that a client's request through the proxy reaches `to` and is answered. One attempt.
+    ///
+    /// # Errors
+    ///
+    /// [`ProxyError::NotProven`] when it does not, otherwise as the others.
+    async fn verify(&self, app: &AppName, to: &Backend) -> Result<Proof, ProxyError>;
+
+    /// What the proxy still has open to `from`. One look.
+    ///
+    /// # Errors
+    ///
+    /// See [`ProxyError`].
+    async fn in_flight(&self, app: &AppName, from: &Backend) -> Result<InFlight, ProxyError>;
+}
+
+/// What a proxy serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Serving {
+    /// The colour that new requests go to; `None` when none is chosen.
+    pub color: Option<Color>,
+    /// How this is known, for a person.
+    pub evidence: String,
+    /// Whether the files on disk say the same. When not, an unrelated reload would change what is served.
+    pub settled: bool,
+}
+
+impl Serving {
+    /// A colour, or none, and how this is known.
+    pub fn new(color: Option<Color>, evidence: impl Into<String>) -> Self {
+        Self { color, evidence: evidence.into(), settled: true }
+    }
+
+    /// The same, but the files on disk say otherwise.
+    #[must_use]
+    pub fn unsettled(mut self) -> Self {
+        self.settled = false;
+        self
+    }
+}
+
+/// One file that a switch would change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FileChange {
+    /// Its path on the host.
+    pub path: String,
+    /// The change as a unified diff; empty for a flag that is only made or removed.
+    pub diff: String,
+    /// One line for a person.
+    pub summary: String,
+}
+
+impl FileChange {
+    /// A change of `path`.
+    pub fn new(path: impl Into<String>, summary: impl Into<String>, diff: impl Into<String>) -> Self {
+        Self { path: path.into(), diff: diff.into(), summary: summary.into() }
+    }
+}
+
+/// How a switch was proven.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Proof {
+    /// What was seen, for a person.
+    pub evidence: String,
+    /// How many requests it took.
+    pub requests: u32,
+}
+
+impl Proof {
+    /// What was seen, in how many requests.
+    pub fn new(evidence: impl Into<String>, requests: u32) -> Self {
+        Self { evidence: evidence.into(), requests }
+    }
+}
+
+/// What a proxy still has open to a colour.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct InFlight {
+    /// Connections from the proxy to that colour.
+    pub connections: u32,
+    /// Processes of the proxy that still run with the configuration before the switch.
+    pub stale_workers: u32,
+}
+
+impl InFlight {
+    /// So many connections and so many workers of the earlier configuration.
+    pub const fn new(connections: u32, stale_workers: u32) -> Self {
+        Self { connections, stale_workers }
+    }
+
+    /// Whether nothing is left.
+    pub const fn is_none(&self) -> bool {
+        self.connections == 0 && self.stale_workers == 0
+    }
+}
+
+impl fmt::Display for InFlight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.connections, self.stale_workers) {
+            (0, 0) => f.write_str("nothing in flight"),
+            (connections, 0) => write!(f, "{connections} connections"),
+            (0, workers) => write!(f, "{workers} earlier workers"),
+            (connections, workers) => write!(f, "{connections} connections, {workers} earlier workers"),
+        }
+    }
+}
+
+/// Why the proxy did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProxyError {
+    /// It does not run.
+    #[error("the proxy is not running: {detail}")]
+    NotRunning {
+        /// What was looked for.
+        detail: String,
+    },
+    /// Its configuration was broken before we came.
+    #[error("the proxy's configuration does not pass its own test")]
+    Broken {
+        /// What its test printed.
+        output: String,
+    },
+    /// Our place in its configuration is not there, or there is more than one: nothing was touched.
+    #[error("{path}: {reason}")]
+    Unrecognized {
+        /// The file.
+        path: String,
+        /// What was found and what was expected.
+        reason: String,
+    },
+    /// The change was refused by its test, or did not become live; what was there before is in force.
+    #[error("the switch was refused and put back: {reason}")]
+    Refused {
+        /// Why.
+        reason: String,
+    },
+    /// The change failed, and putting back what was there failed as well.
+    #[error("the switch failed and the earlier state could not be put back: {reason}")]
+    NotRestored {
+        /// What to know to mend it.
+        reason: String,
+    },
+    /// A request through the proxy did not show the expected colour.
+    #[error("the switch cannot be proven: {reason}")]
+    NotProven {
+        /// What was seen instead.
+        reason: String,
+    },
+    /// Anything else.
+    #[error("{operation} failed")]
+    Other {
+        /// What was being done.
+        operation: &'static str,
+        /// What went wrong.
+        #[source]
+        source: BoxError,
+    },
+}

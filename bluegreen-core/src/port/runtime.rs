@@ -1,0 +1,421 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+
+use super::{BoxError, Credentials};
+use crate::model::{
+    AppName, Color, DeploymentId, Digest, Endpoint, ImageRef, InstanceName, InstanceSpec, PinnedImage,
+};
+
+/// Runs instances on this host.
+#[cfg_attr(feature = "testing", mockall::automock)]
+#[async_trait]
+pub trait ContainerRuntime: fmt::Debug + Send + Sync + 'static {
+    /// Makes sure that the image is on this host, pulling it by its digest when it is not. A local image
+    /// ([`ImageSource::Local`](crate::model::ImageSource)) is only looked for.
+    ///
+    /// # Errors
+    ///
+    /// See [`RuntimeError`]. A pull that fails in its middle is an error although its HTTP status was 200.
+    async fn ensure_image(
+        &self,
+        image: &PinnedImage,
+        auth: Option<Credentials>,
+        progress: PullObserver,
+    ) -> Result<(), RuntimeError>;
+
+    /// Whether the image is already here, and which id a local reference has: for `plan` and for images that
+    /// were built on this host.
+    ///
+    /// # Errors
+    ///
+    /// See [`RuntimeError`].
+    async fn find_image(&self, image: &ImageRef) -> Result<Option<Digest>, RuntimeError>;
+
+    /// Makes sure that exactly one instance with this description runs under its name, and returns it.
+    ///
+    /// One that is there with the same fingerprint is started, or left running. One of ours with another
+    /// fingerprint is replaced. One that is not ours is replaced only when `spec.adopt` is set, and is otherwise
+    /// [`RuntimeError::NameTaken`]. When the start fails, what was created may be left for
+    /// [`ensure_removed`](Self::ensure_removed).
+    ///
+    /// # Errors
+    ///
+    /// See [`RuntimeError`].
+    async fn ensure_running(&self, spec: &InstanceSpec) -> Result<Instance, RuntimeError>;
+
+    /// All instances that carry our label for this application, running or not.
+    ///
+    /// # Errors
+    ///
+    /// See [`RuntimeError`].
+    async fn list(&self, app: &AppName) -> Result<Vec<Instance>, RuntimeError>;
+
+    /// The instance of that name, ours or not; `None` when there is none.
+    ///
+    /// # Errors
+    ///
+    /// See [`RuntimeError`].
+    async fn find(&self, name: &InstanceName) -> Result<Option<Instance>, RuntimeError>;
+
+    /// Sends the stop signal and waits until it has stopped, killing it after `grace` (the instance's own
+    /// setting when `None`). Stopped already or gone is success.
+    ///
+    /// # Errors
+    ///
+    /// See [`RuntimeError`].
+    async fn ensure_stopped(&self, id: &InstanceId, grace: Option<Duration>) -> Result<(), RuntimeError>;
+
+    /// Removes it, by force when it runs. Gone already is success.
+    ///
+    /// # Errors
+    ///
+    /// See [`RuntimeError`].
+    async fn ensure_removed(&self, id: &InstanceId) -> Result<(), RuntimeError>;
+
+    /// Removes an image that no instance uses. In use or gone already is success.
+    ///
+    /// # Errors
+    ///
+    /// See [`RuntimeError`].
+    async fn ensure_image_removed(&self, image: &PinnedImage) -> Result<(), RuntimeError>;
+
+    /// The last lines of its log, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// See [`RuntimeError`].
+    async fn log_tail(&self, id: &InstanceId, lines: u16) -> Result<Vec<String>, RuntimeError>;
+
+    /// Its log from its present start on, every line once, as it appears. The stream ends when the instance does.
+    ///
+    /// # Errors
+    ///
+    /// See [`RuntimeError`].
+    async fn follow_log(&self, id: &InstanceId) -> Result<LineStream, RuntimeError>;
+
+    /// Runs a command inside it, without a shell, and waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// See [`RuntimeError`]. A command that exits with an error is no error here.
+    async fn exec(&self, id: &InstanceId, command: &[String]) -> Result<ExecOutput, RuntimeError>;
+}
+
+/// The lines of a log as they appear.
+pub type LineStream = BoxStream<'static, Result<String, RuntimeError>>;
+
+/// Is told how a pull goes. Called often and must not block.
+pub type PullObserver = std::sync::Arc<dyn Fn(PullProgress) + Send + Sync>;
+
+/// How far a pull is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct PullProgress {
+    /// Layers that are completely here.
+    pub layers_done: usize,
+    /// Layers that are known of.
+    pub layers: usize,
+    /// Bytes downloaded.
+    pub bytes: u64,
+    /// Bytes that are known to be needed.
+    pub total_bytes: u64,
+}
+
+impl PullProgress {
+    /// A snapshot.
+    pub const fn new(layers_done: usize, layers: usize, bytes: u64, total_bytes: u64) -> Self {
+        Self { layers_done, layers, bytes, total_bytes }
+    }
+}
+
+/// The runtime's own name for an instance.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InstanceId(String);
+
+impl InstanceId {
+    /// Wraps the runtime's name.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self(id.into())
+    }
+
+    /// The runtime's name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.get(..12).unwrap_or(&self.0))
+    }
+}
+
+/// An instance as it was observed.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Instance {
+    /// The runtime's name for it.
+    pub id: InstanceId,
+    /// Its own name.
+    pub name: InstanceName,
+    /// What it is doing.
+    pub state: InstanceState,
+    /// The labels of ours that it carries, if it is ours.
+    pub owned: Option<Ownership>,
+    /// Where this host reaches it without a port proxy in between: its own address. A published port is no
+    /// substitute, it accepts before the application listens.
+    pub ip: Option<IpAddr>,
+    /// Its addresses by network.
+    pub networks: BTreeMap<String, IpAddr>,
+    /// Its first process on this host, while it runs.
+    pub pid: Option<u32>,
+    /// How often the runtime has restarted it.
+    pub restarts: u32,
+    /// The image's HEALTHCHECK, if it has one.
+    pub health: Option<HealthStatus>,
+    /// Directories and files of the host inside it: host path, path inside.
+    pub mounts: Vec<(String, String)>,
+    /// The reference that it was made from, as the runtime shows it.
+    pub image: String,
+}
+
+impl Instance {
+    /// An observed instance; set the fields that are known.
+    pub fn new(id: InstanceId, name: InstanceName, state: InstanceState) -> Self {
+        Self {
+            id,
+            name,
+            state,
+            owned: None,
+            ip: None,
+            networks: BTreeMap::new(),
+            pid: None,
+            restarts: 0,
+            health: None,
+            mounts: Vec::new(),
+            image: String::new(),
+        }
+    }
+
+    /// Whether it runs.
+    pub fn is_running(&self) -> bool {
+        self.state == InstanceState::Running
+    }
+
+    /// Where this host reaches one of its ports directly.
+    pub fn endpoint(&self, port: u16) -> Option<Endpoint> {
+        self.ip.map(|ip| Endpoint::from_ip(ip, port))
+    }
+}
+
+/// What our labels on an instance say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ownership {
+    /// Whose instance it is.
+    pub app: AppName,
+    /// Its colour.
+    pub color: Color,
+    /// The deployment that created it.
+    pub deployment: DeploymentId,
+    /// The digest that it runs.
+    pub digest: Digest,
+    /// The fingerprint of its description.
+    pub fingerprint: String,
+}
+
+impl Ownership {
+    /// What the labels say.
+    pub fn new(
+        app: AppName,
+        color: Color,
+        deployment: DeploymentId,
+        digest: Digest,
+        fingerprint: String,
+    ) -> Self {
+        Self { app, color, deployment, digest, fingerprint }
+    }
+}
+
+/// What an instance is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InstanceState {
+    /// Made, never started.
+    Created,
+    /// Running.
+    Running,
+    /// Exited and about to be started again by the runtime.
+    Restarting {
+        /// The exit code of the last run.
+        exit_code: i64,
+    },
+    /// Not running.
+    Exited {
+        /// Its exit code.
+        exit_code: i64,
+        /// Whether the kernel killed it for lack of memory.
+        oom_killed: bool,
+        /// The runtime's own word, where it has one.
+        error: Option<String>,
+    },
+    /// Anything else the runtime knows: paused, dead, being removed.
+    Other(String),
+}
+
+impl fmt::Display for InstanceState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Created => f.write_str("created, not started"),
+            Self::Running => f.write_str("running"),
+            Self::Restarting { exit_code } => write!(f, "restarting after exit code {exit_code}"),
+            Self::Exited { oom_killed: true, exit_code, .. } => {
+                write!(f, "killed for lack of memory (OOM, exit code {exit_code})")
+            }
+            Self::Exited { exit_code, error: Some(error), .. } => {
+                write!(f, "exited with code {exit_code}: {error}")
+            }
+            Self::Exited { exit_code, .. } => write!(f, "exited with code {exit_code}"),
+            Self::Other(state) => f.write_str(state),
+        }
+    }
+}
+
+/// What an image's own HEALTHCHECK says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HealthStatus {
+    /// It has not decided yet.
+    Starting,
+    /// It passes.
+    Healthy,
+    /// It fails, with the last output.
+    Unhealthy {
+        /// What the last check printed.
+        output: String,
+    },
+}
+
+/// What a command inside an instance did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct ExecOutput {
+    /// Its exit code; 126 and 127 also mean that it could not be started.
+    pub exit_code: i64,
+    /// What it printed, both streams together.
+    pub output: String,
+}
+
+impl ExecOutput {
+    /// An exit code and what was printed.
+    pub fn new(exit_code: i64, output: impl Into<String>) -> Self {
+        Self { exit_code, output: output.into() }
+    }
+
+    /// Whether it exited with 0.
+    pub fn success(&self) -> bool {
+        self.exit_code == 0
+    }
+}
+
+/// Why the runtime did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RuntimeError {
+    /// The runtime itself cannot be reached: not running, or its socket is not permitted.
+    #[error("the container runtime cannot be reached at {address}")]
+    Unreachable {
+        /// Where it was looked for.
+        address: String,
+        /// Whether it is there and only our permission is missing.
+        denied: bool,
+        /// Why not.
+        #[source]
+        source: BoxError,
+    },
+    /// The image is not there, here or in its registry.
+    #[error("image {image} was not found")]
+    ImageNotFound {
+        /// The image.
+        image: String,
+        /// What the runtime said.
+        #[source]
+        source: BoxError,
+    },
+    /// The registry refused the credentials of a pull: none, wrong or expired.
+    #[error("the registry refused the pull of {image}")]
+    PullDenied {
+        /// The image.
+        image: String,
+        /// What it said.
+        #[source]
+        source: BoxError,
+    },
+    /// The registry could not be reached, or the connection broke in the middle.
+    #[error("the registry of {image} cannot be reached")]
+    RegistryUnreachable {
+        /// The image.
+        image: String,
+        /// Why not.
+        #[source]
+        source: BoxError,
+    },
+    /// No room for an image or a container.
+    #[error("no space left on the runtime's disk")]
+    DiskFull {
+        /// What the runtime said.
+        #[source]
+        source: BoxError,
+    },
+    /// A host port that the instance needs is in use.
+    #[error("host port {port} is in use by something else")]
+    PortTaken {
+        /// The port, as the runtime names it.
+        port: String,
+        /// What the runtime said.
+        #[source]
+        source: BoxError,
+    },
+    /// A container of that name is there and is not ours.
+    #[error("a container named {name} exists and was not made by bluegreen")]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
+    /// A network does not exist, or exists twice.
+    #[error("network {name} cannot be used: {reason}")]
+    Network {
+        /// The network.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The runtime refuses the description: an option, a path, a command.
+    #[error("the runtime refuses the container's settings")]
+    Rejected {
+        /// What it said.
+        #[source]
+        source: BoxError,
+    },
+    /// Anything else.
+    #[error("{operation} failed")]
+    Other {
+        /// What was being done.
+        operation: &'static str,
+        /// What went wrong.
+        #[source]
+        source: BoxError,
+    },
+}
+
+impl RuntimeError {
+    /// Whether the same call may succeed a moment later.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::RegistryUnreachable { .. } | Self::Unreachable { denied: false, .. })
+    }
+}
