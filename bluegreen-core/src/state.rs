@@ -1,16 +1,329 @@
-//! placeholder
+//! What the journal says: records, and their fold into what happened and what to do next. Pure.
+//!
+//! The journal is an intent log. A step's `Started` is durable before its effect, so a run that was cut off at
+//! any moment leaves a record of everything that it may have done. The fold decides the *direction* in which an
+//! unfinished run is settled; what is really there is looked at again when it is (observed beats remembered).
+
+use std::fmt;
+
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-/// r
+
+use crate::model::{AppName, Color, DeploymentId, Release};
+use crate::plan::{PLAN, Step};
+
+/// What a deployment was asked to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Verb {
+    /// Something to serve from now on.
+    Deploy,
+    /// An earlier release, again.
+    Rollback,
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Deploy => "deploy",
+            Self::Rollback => "rollback",
+        })
+    }
+}
+
+/// One fact of a run, in the order in which they happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Record {
-    /// x
-    A,
+    /// A run begins: what will serve, and which colour to go back to when it does not.
+    Begun {
+        /// The run.
+        deployment: DeploymentId,
+        /// The application.
+        app: AppName,
+        /// What was asked for.
+        verb: Verb,
+        /// What will serve. Complete enough to make it again.
+        candidate: Box<Release>,
+        /// The colour that serves now, if any does.
+        previous: Option<Color>,
+    },
+    /// A step is about to have its effect.
+    Started {
+        /// Which.
+        step: Step,
+    },
+    /// A step is done. For [`Step::Verify`] this is the commit point.
+    Succeeded {
+        /// Which.
+        step: Step,
+    },
+    /// A step failed; its effect may have happened.
+    Failed {
+        /// Which.
+        step: Step,
+        /// Why, for a person.
+        error: String,
+    },
+    /// A step's effect is about to be taken back.
+    UndoStarted {
+        /// Which.
+        step: Step,
+    },
+    /// A step's effect is taken back.
+    Undone {
+        /// Which.
+        step: Step,
+    },
+    /// Taking it back failed, several times.
+    UndoFailed {
+        /// Which.
+        step: Step,
+        /// Why, for a person.
+        error: String,
+    },
+    /// The run is settled.
+    Ended {
+        /// How.
+        outcome: Outcome,
+    },
 }
-/// e
-#[derive(Debug, Clone, PartialEq)]
+
+/// How a settled run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The candidate serves.
+    Committed,
+    /// What served before serves.
+    RolledBack,
+}
+
+/// A record with its place and time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Entry {
-    /// r
+    /// Its number, from 1, without gaps.
+    pub seq: u64,
+    /// When it was written, by this host's clock. For people: nothing is decided by it.
+    pub at: Timestamp,
+    /// What happened.
     pub record: Record,
+}
+
+impl Entry {
+    /// A record at a place and time.
+    pub fn new(seq: u64, at: Timestamp, record: Record) -> Self {
+        Self { seq, at, record }
+    }
+}
+
+/// A record that cannot follow the ones before it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("record {seq} cannot follow the records before it: {reason}")]
+#[non_exhaustive]
+pub struct IllegalRecord {
+    /// Its number.
+    pub seq: u64,
+    /// Why not.
+    pub reason: &'static str,
+}
+
+/// What a journal adds up to.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
+pub struct AppState {
+    /// The release that was committed last.
+    pub current: Option<Release>,
+    /// Every run, oldest first.
+    pub runs: Vec<Run>,
+}
+
+/// One run, settled or not.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Run {
+    /// Which.
+    pub deployment: DeploymentId,
+    /// What was asked for.
+    pub verb: Verb,
+    /// What was to serve.
+    pub candidate: Release,
+    /// The colour that served when it began.
+    pub previous: Option<Color>,
+    /// When it began.
+    pub began: Timestamp,
+    /// When its last record was written.
+    pub last: Timestamp,
+    /// Every step that was started, in order; each may have had its effect.
+    pub started: Vec<Step>,
+    /// Every step that is done.
+    pub done: Vec<Step>,
+    /// Every step whose effect was taken back.
+    pub undone: Vec<Step>,
+    /// The step that failed and why.
+    pub failure: Option<(Step, String)>,
+    /// The undo that failed and why.
+    pub stuck: Option<(Step, String)>,
+    /// How it ended, when it did.
+    pub outcome: Option<Outcome>,
+}
+
+/// What to do with a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "a run is settled, committed or not; recovery matches all three")]
+pub enum Resume {
+    /// It is settled.
+    Nothing,
+    /// It is committed: run these steps, then it is.
+    Forward(Vec<Step>),
+    /// It is not committed: take these steps back, in this order, then it is.
+    Unwind(Vec<Step>),
+}
+
+impl Run {
+    /// Whether the commit point was passed.
+    pub fn is_committed(&self) -> bool {
+        self.done.contains(&Step::Verify)
+    }
+
+    /// What is to be done to settle it.
+    pub fn resume(&self) -> Resume {
+        if self.outcome.is_some() {
+            Resume::Nothing
+        } else if self.is_committed() {
+            Resume::Forward(PLAN.into_iter().filter(|s| s.is_past_commit() && !self.done.contains(s)).collect())
+        } else {
+            // What was started, not only what succeeded: a step that failed may have had its effect. Done undos
+            // are done again too: each tolerates that, and the world may have changed since.
+            Resume::Unwind(self.started.iter().rev().copied().filter(|step| step.undo().is_some()).collect())
+        }
+    }
+}
+
+impl AppState {
+    /// Adds up a journal.
+    ///
+    /// # Errors
+    ///
+    /// When a record cannot follow the ones before it: then nobody may guess what the journal means.
+    pub fn replay(entries: &[Entry]) -> Result<Self, IllegalRecord> {
+        let mut state = Self::default();
+        for entry in entries {
+            state.apply(entry).map_err(|reason| IllegalRecord { seq: entry.seq, reason })?;
+        }
+        Ok(state)
+    }
+
+    /// The last run, when it is not settled.
+    pub fn open(&self) -> Option<&Run> {
+        self.runs.last().filter(|run| run.outcome.is_none())
+    }
+
+    /// The run of a deployment, the latest if it ran more than once.
+    pub fn run(&self, deployment: &DeploymentId) -> Option<&Run> {
+        self.runs.iter().rfind(|run| run.deployment == *deployment)
+    }
+
+    /// The releases that were deployed and committed, oldest first, each content once at its last place.
+    pub fn releases(&self) -> Vec<&Release> {
+        let deployed = self.runs.iter().filter(|run| run.is_committed() && run.verb == Verb::Deploy);
+        let mut releases: Vec<&Release> = Vec::new();
+        for release in deployed.map(|run| &run.candidate) {
+            releases.retain(|earlier| earlier.spec.content() != release.spec.content());
+            releases.push(release);
+        }
+        releases
+    }
+
+    /// What a rollback goes to: the release that was deployed before the one that serves.
+    pub fn rollback_target(&self) -> Option<&Release> {
+        let current = self.current.as_ref()?;
+        let releases = self.releases();
+        let position = releases.iter().position(|release| release.spec.content() == current.spec.content())?;
+        position.checked_sub(1).map(|before| releases[before])
+    }
+
+    /// Takes one record into account; the error says why it cannot be next.
+    fn apply(&mut self, entry: &Entry) -> Result<(), &'static str> {
+        if let Record::Begun { deployment, verb, candidate, previous, .. } = &entry.record {
+            if self.open().is_some() {
+                return Err("a run begins while another is not settled");
+            }
+            self.runs.push(Run {
+                deployment: deployment.clone(),
+                verb: *verb,
+                candidate: (**candidate).clone(),
+                previous: *previous,
+                began: entry.at,
+                last: entry.at,
+                started: Vec::new(),
+                done: Vec::new(),
+                undone: Vec::new(),
+                failure: None,
+                stuck: None,
+                outcome: None,
+            });
+            return Ok(());
+        }
+        let run = self.runs.last_mut().filter(|run| run.outcome.is_none()).ok_or("no run is open")?;
+        run.last = entry.at;
+        run.apply(&entry.record)?;
+        if matches!(entry.record, Record::Succeeded { step: Step::Verify }) {
+            self.current = Some(run.candidate.clone());
+        }
+        Ok(())
+    }
+}
+
+impl Run {
+    fn apply(&mut self, record: &Record) -> Result<(), &'static str> {
+        let committed = self.is_committed();
+        match record {
+            Record::Begun { .. } => Err("a run begins while another is not settled"),
+            Record::Started { step } if step.is_past_commit() != committed => {
+                Err("a step starts on the wrong side of the commit point")
+            }
+            // Past the commit point a step may start again and again: recovery only goes forward.
+            Record::Started { step } => {
+                if !self.started.contains(step) {
+                    self.started.push(*step);
+                }
+                Ok(())
+            }
+            Record::Succeeded { step } if !self.started.contains(step) => Err("a step is done that never started"),
+            Record::Succeeded { step } => {
+                self.done.push(*step);
+                Ok(())
+            }
+            Record::Failed { step, .. } if !self.started.contains(step) => Err("a step failed that never started"),
+            Record::Failed { step, error } => {
+                self.failure = Some((*step, error.clone()));
+                Ok(())
+            }
+            Record::UndoStarted { .. } | Record::Undone { .. } | Record::UndoFailed { .. } if committed => {
+                Err("a committed run is undone")
+            }
+            Record::UndoStarted { .. } => Ok(()),
+            Record::Undone { step } => {
+                self.undone.push(*step);
+                Ok(())
+            }
+            Record::UndoFailed { step, error } => {
+                self.stuck = Some((*step, error.clone()));
+                Ok(())
+            }
+            Record::Ended { outcome } if (*outcome == Outcome::Committed) != committed => {
+                Err("a run ends on the wrong side of the commit point")
+            }
+            Record::Ended { outcome } => {
+                self.outcome = Some(*outcome);
+                self.stuck = None;
+                Ok(())
+            }
+        }
+    }
 }
