@@ -12,7 +12,10 @@ use crate::model::{InstanceSpec, Slot};
 /// One step of a deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-#[expect(clippy::exhaustive_enums, reason = "the plan is closed; everybody who matches should see a new step")]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "the plan is closed; everybody who matches should see a new step"
+)]
 pub enum Step {
     /// Decide the digest that the tag means. Nothing is touched.
     Resolve,
@@ -95,12 +98,16 @@ impl Step {
             (Self::Resolve, _) => format!("{} is {}", image.image(), image.digest()),
             (Self::Pull, _) => format!("pull {}", image.run_reference()),
             (Self::Start, _) => match slot.publish {
-                Some(publish) => format!("start {name} ({color}), port {} on {}:{}", slot.port, publish.ip, publish.port),
+                Some(publish) => {
+                    format!("start {name} ({color}), port {} on {}:{}", slot.port, publish.ip, publish.port)
+                }
                 None => format!("start {name} ({color}), port {}", slot.port),
             },
             (Self::Gate, _) => format!("wait until {name} is healthy"),
             (Self::Switch, _) => format!("send new requests to {color} at {}", slot.endpoint),
-            (Self::Verify, _) => format!("prove through the proxy that {color} answers; from here on only forward"),
+            (Self::Verify, _) => {
+                format!("prove through the proxy that {color} answers; from here on only forward")
+            }
             (Self::Drain, Some(previous)) => format!("wait until nothing is in flight to {}", previous.name),
             (Self::Retire, Some(previous)) => format!("stop {}", previous.name),
             (Self::Drain | Self::Retire, None) => "nothing: there is no previous release".to_owned(),

@@ -136,10 +136,10 @@ pub struct IllegalRecord {
 #[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
 pub struct AppState {
-    /// The release that was committed last.
-    pub current: Option<Release>,
     /// Every run, oldest first.
     pub runs: Vec<Run>,
+    /// How many records there were.
+    pub records: u64,
 }
 
 /// One run, settled or not.
@@ -190,12 +190,19 @@ impl Run {
         self.done.contains(&Step::Verify)
     }
 
+    /// Whether its candidate was committed and was not found taken back since.
+    pub fn is_serving(&self) -> bool {
+        self.is_committed() && self.outcome != Some(Outcome::RolledBack)
+    }
+
     /// What is to be done to settle it.
     pub fn resume(&self) -> Resume {
         if self.outcome.is_some() {
             Resume::Nothing
         } else if self.is_committed() {
-            Resume::Forward(PLAN.into_iter().filter(|s| s.is_past_commit() && !self.done.contains(s)).collect())
+            Resume::Forward(
+                PLAN.into_iter().filter(|s| s.is_past_commit() && !self.done.contains(s)).collect(),
+            )
         } else {
             // What was started, not only what succeeded: a step that failed may have had its effect. Done undos
             // are done again too: each tolerates that, and the world may have changed since.
@@ -214,8 +221,14 @@ impl AppState {
         let mut state = Self::default();
         for entry in entries {
             state.apply(entry).map_err(|reason| IllegalRecord { seq: entry.seq, reason })?;
+            state.records += 1;
         }
         Ok(state)
+    }
+
+    /// The release that serves as far as the journal knows: committed last, and not found taken back since.
+    pub fn current(&self) -> Option<&Release> {
+        self.runs.iter().rfind(|run| run.is_serving()).map(|run| &run.candidate)
     }
 
     /// The last run, when it is not settled.
@@ -230,7 +243,7 @@ impl AppState {
 
     /// The releases that were deployed and committed, oldest first, each content once at its last place.
     pub fn releases(&self) -> Vec<&Release> {
-        let deployed = self.runs.iter().filter(|run| run.is_committed() && run.verb == Verb::Deploy);
+        let deployed = self.runs.iter().filter(|run| run.is_serving() && run.verb == Verb::Deploy);
         let mut releases: Vec<&Release> = Vec::new();
         for release in deployed.map(|run| &run.candidate) {
             releases.retain(|earlier| earlier.spec.content() != release.spec.content());
@@ -241,9 +254,10 @@ impl AppState {
 
     /// What a rollback goes to: the release that was deployed before the one that serves.
     pub fn rollback_target(&self) -> Option<&Release> {
-        let current = self.current.as_ref()?;
+        let current = self.current()?;
         let releases = self.releases();
-        let position = releases.iter().position(|release| release.spec.content() == current.spec.content())?;
+        let position =
+            releases.iter().position(|release| release.spec.content() == current.spec.content())?;
         position.checked_sub(1).map(|before| releases[before])
     }
 
@@ -271,11 +285,7 @@ impl AppState {
         }
         let run = self.runs.last_mut().filter(|run| run.outcome.is_none()).ok_or("no run is open")?;
         run.last = entry.at;
-        run.apply(&entry.record)?;
-        if matches!(entry.record, Record::Succeeded { step: Step::Verify }) {
-            self.current = Some(run.candidate.clone());
-        }
-        Ok(())
+        run.apply(&entry.record)
     }
 }
 
@@ -294,12 +304,16 @@ impl Run {
                 }
                 Ok(())
             }
-            Record::Succeeded { step } if !self.started.contains(step) => Err("a step is done that never started"),
+            Record::Succeeded { step } if !self.started.contains(step) => {
+                Err("a step is done that never started")
+            }
             Record::Succeeded { step } => {
                 self.done.push(*step);
                 Ok(())
             }
-            Record::Failed { step, .. } if !self.started.contains(step) => Err("a step failed that never started"),
+            Record::Failed { step, .. } if !self.started.contains(step) => {
+                Err("a step failed that never started")
+            }
             Record::Failed { step, error } => {
                 self.failure = Some((*step, error.clone()));
                 Ok(())
@@ -316,9 +330,11 @@ impl Run {
                 self.stuck = Some((*step, error.clone()));
                 Ok(())
             }
-            Record::Ended { outcome } if (*outcome == Outcome::Committed) != committed => {
-                Err("a run ends on the wrong side of the commit point")
+            Record::Ended { outcome: Outcome::Committed } if !committed => {
+                Err("a run ends as committed that never was")
             }
+            // A committed run may end rolled back: its commit record was durable, but the run that wrote it never
+            // learned that and took everything back. What is there decides (observed beats remembered).
             Record::Ended { outcome } => {
                 self.outcome = Some(*outcome);
                 self.stuck = None;

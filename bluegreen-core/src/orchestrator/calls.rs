@@ -1,0 +1,177 @@
+//! Every call on a port, each with its deadline. Nothing else in the orchestrator awaits the outside world.
+
+use std::future::Future;
+use std::time::Duration;
+
+use super::{Cause, Orchestrator};
+use crate::event::Event;
+use crate::model::{Backend, Check, ImageRef, ImageSource, InstanceSpec, PinnedImage, Slot};
+use crate::port::{
+    FileChange, Health, Holder, InFlight, Instance, InstanceId, Lease, Proof, RuntimeError, Serving,
+};
+
+/// How often a call that may work a moment later is made, and how long apart at first.
+const ATTEMPTS: u32 = 4;
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+
+async fn within<T, E: Into<Cause>>(
+    limit: Duration,
+    operation: &'static str,
+    call: impl Future<Output = Result<T, E>>,
+) -> Result<T, Cause> {
+    match tokio::time::timeout(limit, call).await {
+        Ok(outcome) => outcome.map_err(Into::into),
+        Err(_) => Err(Cause::Timeout { operation, after: limit }),
+    }
+}
+
+impl Orchestrator {
+    pub(super) async fn try_lock(&self, holder: &Holder) -> Result<Lease, Cause> {
+        let call = self.ports.journal.lock(&self.spec.name, holder);
+        within(self.spec.limits.journal, "taking the lock", call).await
+    }
+
+    pub(super) async fn resolve(&self, image: &ImageRef) -> Result<PinnedImage, Cause> {
+        self.retrying(|| {
+            within(self.spec.limits.registry, "resolving the image", self.ports.registry.resolve(image))
+        })
+        .await
+    }
+
+    /// Brings the image here. Credentials are fetched for each attempt: a token may expire in the middle.
+    pub(super) async fn pull(&self, image: &PinnedImage) -> Result<(), Cause> {
+        let once = || async {
+            let auth = if image.source() == ImageSource::Local {
+                None
+            } else {
+                let call = self.ports.registry.credentials(image);
+                within(self.spec.limits.registry, "getting credentials", call).await?
+            };
+            let observer = self.observer.clone();
+            let progress = std::sync::Arc::new(move |at| observer.on_event(&Event::pulling(at)));
+            let call = self.ports.runtime.ensure_image(image, auth, progress);
+            within(self.spec.limits.pull, "pulling the image", call).await
+        };
+        match self.retrying(once).await {
+            // Once more with a fresh token: the first may have expired between its making and its use.
+            Err(Cause::Runtime(RuntimeError::PullDenied { .. })) => self.retrying(once).await,
+            outcome => outcome,
+        }
+    }
+
+    pub(super) async fn ensure_running(&self, spec: &InstanceSpec) -> Result<Instance, Cause> {
+        within(self.spec.limits.runtime, "starting the container", self.ports.runtime.ensure_running(spec))
+            .await
+    }
+
+    pub(super) async fn find(&self, slot: &Slot) -> Result<Option<Instance>, Cause> {
+        within(self.spec.limits.runtime, "looking for the container", self.ports.runtime.find(&slot.name))
+            .await
+    }
+
+    pub(super) async fn list(&self) -> Result<Vec<Instance>, Cause> {
+        within(self.spec.limits.runtime, "listing containers", self.ports.runtime.list(&self.spec.name)).await
+    }
+
+    /// Stops it, allowing for the time that it has itself to stop.
+    pub(super) async fn ensure_stopped(&self, id: &InstanceId) -> Result<(), Cause> {
+        let grace = self.spec.options.stop_timeout;
+        let limit = self.spec.limits.runtime + grace.unwrap_or_default();
+        within(limit, "stopping the container", self.ports.runtime.ensure_stopped(id, grace)).await
+    }
+
+    pub(super) async fn ensure_removed(&self, id: &InstanceId) -> Result<(), Cause> {
+        within(self.spec.limits.runtime, "removing the container", self.ports.runtime.ensure_removed(id))
+            .await
+    }
+
+    pub(super) async fn ensure_image_removed(&self, image: &PinnedImage) -> Result<(), Cause> {
+        within(self.spec.limits.runtime, "removing an image", self.ports.runtime.ensure_image_removed(image))
+            .await
+    }
+
+    /// The last lines of its log; none when they cannot be had, as they only explain another failure.
+    pub(super) async fn log_tail(&self, id: &InstanceId, lines: u16) -> Vec<String> {
+        let call = self.ports.runtime.log_tail(id, lines);
+        within(self.spec.limits.runtime, "reading the log", call).await.unwrap_or_default()
+    }
+
+    /// One attempt of a check. Over its time is an answer too: unhealthy.
+    pub(super) async fn probe(
+        &self,
+        check: &Check,
+        target: &Instance,
+        within: Duration,
+    ) -> Result<Health, Cause> {
+        // The probe has its own clock; the margin lets it say what it was waiting for.
+        let margin = Duration::from_millis(250);
+        match tokio::time::timeout(within + margin, self.ports.probe.probe(check, target, within)).await {
+            Ok(outcome) => outcome.map_err(Into::into),
+            Err(_) => Ok(Health::unhealthy(format!("no answer within {} s", within.as_secs_f64()))),
+        }
+    }
+
+    pub(super) async fn check_proxy(&self) -> Result<(), Cause> {
+        within(self.spec.limits.proxy, "checking the proxy", self.ports.proxy.check(&self.spec.name)).await
+    }
+
+    pub(super) async fn active(&self) -> Result<Serving, Cause> {
+        within(
+            self.spec.limits.proxy,
+            "asking the proxy what it serves",
+            self.ports.proxy.active(&self.spec.name),
+        )
+        .await
+    }
+
+    pub(super) async fn preview(&self, to: &Backend) -> Result<Vec<FileChange>, Cause> {
+        let call = self.ports.proxy.preview(&self.spec.name, to);
+        within(self.spec.limits.proxy, "previewing the switch", call).await
+    }
+
+    pub(super) async fn switch(&self, to: Option<Backend>) -> Result<(), Cause> {
+        within(self.spec.limits.proxy, "switching the proxy", self.ports.proxy.switch(&self.spec.name, to))
+            .await
+    }
+
+    pub(super) async fn verify_once(&self, to: &Backend) -> Result<Proof, Cause> {
+        within(self.spec.limits.proxy, "verifying the switch", self.ports.proxy.verify(&self.spec.name, to))
+            .await
+    }
+
+    pub(super) async fn in_flight(&self, from: &Backend) -> Result<InFlight, Cause> {
+        let call = self.ports.proxy.in_flight(&self.spec.name, from);
+        within(self.spec.limits.proxy, "counting what is in flight", call).await
+    }
+
+    /// Makes a harmless call again while its error is one that may pass.
+    async fn retrying<T, F: Future<Output = Result<T, Cause>>>(
+        &self,
+        call: impl Fn() -> F,
+    ) -> Result<T, Cause> {
+        let mut pause = FIRST_PAUSE;
+        for _ in 1..ATTEMPTS {
+            match call().await {
+                Err(cause) if cause.is_transient() => {
+                    self.warn(format!("{}; trying again", super::failure::chain(&cause)));
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => pause *= 2,
+                        () = self.cancel.cancelled() => return Err(Cause::Cancelled),
+                    }
+                }
+                outcome => return outcome,
+            }
+        }
+        call().await
+    }
+}
+
+impl Cause {
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Registry(error) => error.is_transient(),
+            Self::Runtime(error @ RuntimeError::RegistryUnreachable { .. }) => error.is_transient(),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! What went wrong, and what that means for what serves.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::{GateFailure, Orchestrator, ServingNow};
+use crate::model::{AppName, DeploymentId};
+use crate::plan::Step;
+use crate::port::{JournalError, ProbeError, ProxyError, RegistryError, RuntimeError};
+use crate::state::IllegalRecord;
+
+/// A run that did not do what was asked.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Failure {
+    /// The application.
+    pub app: AppName,
+    /// The step that failed; `None` before the first.
+    pub step: Option<Step>,
+    /// Why.
+    pub cause: Cause,
+    /// What that means for what serves.
+    pub aftermath: Aftermath,
+    /// What serves now, when that could be told.
+    pub serving: Option<ServingNow>,
+    /// The candidate's last log lines, oldest first.
+    pub log: Vec<String>,
+    /// The run, when one had begun.
+    pub deployment: Option<DeploymentId>,
+}
+
+/// What a failure left behind: the one question at 3 a.m.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Aftermath {
+    /// Nothing was touched.
+    Untouched,
+    /// What was done is taken back; what served before serves.
+    RolledBack,
+    /// Somebody asked to stop; what was done is taken back and what served before serves.
+    Cancelled,
+    /// Taking it back failed: a person is needed, or a later [`recover`](Orchestrator::recover).
+    Stuck {
+        /// The step that could not be taken back or finished.
+        step: Step,
+        /// Why not.
+        error: String,
+    },
+    /// The candidate serves; what was left to do after that failed and will be done by the next run.
+    Committed,
+}
+
+/// Why a run failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Cause {
+    /// The registry.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The container runtime.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// The proxy.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
+    /// A probe that could not be made.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    /// The journal or its lock.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The journal's records make no sense together.
+    #[error("the journal cannot be understood")]
+    IllegalJournal(#[from] IllegalRecord),
+    /// The candidate did not become healthy.
+    #[error(transparent)]
+    Gate(#[from] Box<GateFailure>),
+    /// The candidate stopped after it had been healthy.
+    #[error("the candidate {name} is {state}")]
+    CandidateLost {
+        /// Its name.
+        name: String,
+        /// What it is now.
+        state: String,
+    },
+    /// A call did not come back in time. Its effect may have happened.
+    #[error("{operation} did not end within {}", seconds(*.after))]
+    Timeout {
+        /// What was being done.
+        operation: &'static str,
+        /// The limit.
+        after: Duration,
+    },
+    /// Somebody asked to stop.
+    #[error("stopped on request")]
+    Cancelled,
+    /// There is no earlier release on record.
+    #[error("there is no earlier release to roll back to")]
+    NothingToRollBackTo,
+    /// This deployment was done before, and another one since.
+    #[error("deployment {deployment} was done before and {current} has replaced it since")]
+    Superseded {
+        /// The one that was asked for.
+        deployment: DeploymentId,
+        /// The one that serves.
+        current: DeploymentId,
+    },
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{} s", duration.as_secs_f64())
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.step {
+            Some(step) => write!(f, "{step} failed for {}", self.app),
+            None => write!(f, "{} cannot be deployed", self.app),
+        }
+    }
+}
+
+impl std::error::Error for Failure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.cause)
+    }
+}
+
+impl Orchestrator {
+    /// A failure before anything was touched.
+    pub(super) fn untouched(&self, cause: Cause) -> Failure {
+        Failure {
+            app: self.spec.name.clone(),
+            step: None,
+            cause,
+            aftermath: Aftermath::Untouched,
+            serving: None,
+            log: Vec::new(),
+            deployment: None,
+        }
+    }
+}
+
+/// An error and everything that caused it, in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

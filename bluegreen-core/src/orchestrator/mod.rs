@@ -1,0 +1,268 @@
+//! Runs a plan over the ports. Names no adapter, reads no environment, prints nothing.
+//!
+//! | room | what happens there |
+//! |---|---|
+//! | `mod` | the verbs: deploy, rollback, recover, status, plan |
+//! | `prepare` | look at the world and decide what to do, touching nothing |
+//! | `run` | carry the steps out, forward |
+//! | `gate`, `drain` | the two waits |
+//! | `unwind` | take steps back |
+//! | `settle` | finish or take back a run that was cut off |
+//! | `calls` | every call on a port, each with its deadline |
+//! | `log` | the journal of this run: write ahead, and answers that got lost |
+
+mod calls;
+mod drain;
+mod failure;
+mod gate;
+mod log;
+mod prepare;
+mod report;
+mod run;
+mod settle;
+mod unwind;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+pub use self::failure::{Aftermath, Cause, Failure};
+pub use self::gate::GateFailure;
+use self::log::Log;
+use self::prepare::Prepared;
+pub use self::report::{
+    DrainReport, InstanceView, PlanReport, PlannedStep, Report, RunView, ServingNow, Status, StepTime,
+};
+use self::run::Deployment;
+use crate::event::{Event, Observer, Silent};
+use crate::model::{AppSpec, DeploymentId, ImageRef, PinnedImage, RunOptions};
+use crate::port::{Holder, JournalError, Lease, Ports};
+use crate::state::{Outcome, Verb};
+
+/// Deploys one application: the library's main type.
+///
+/// # Guarantees
+///
+/// - Before the commit point any failure, and any crash followed by [`recover`](Self::recover) or simply the next
+///   [`deploy`](Self::deploy), leaves what served before serving. After it, the candidate serves.
+/// - Nothing is done to the world that the journal did not announce.
+/// - One run at a time for an application, on this host.
+///
+/// # Assumptions
+///
+/// - One proxy and one runtime, both reached through the given ports, and nobody else changes this application's
+///   instances or routes while a run goes on.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+/// use bluegreen_core::orchestrator::{Orchestrator, Request};
+/// use bluegreen_core::testing::World;
+///
+/// let world = World::new();
+/// world.publish("registry.test/web:1");
+/// let orchestrator = Orchestrator::new(world.ports(), world.spec());
+/// let request = Request::new("registry.test/web:1".parse().unwrap(), "first".parse().unwrap());
+/// let report = orchestrator.deploy(request).await.unwrap();
+/// assert_eq!(world.serving().unwrap().color, report.candidate);
+/// # });
+/// ```
+#[derive(Debug, Clone)]
+pub struct Orchestrator {
+    ports: Ports,
+    spec: AppSpec,
+    observer: Arc<dyn Observer>,
+    cancel: CancellationToken,
+    host: String,
+    wait: Duration,
+}
+
+/// What is to be deployed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Request {
+    /// The image; its tag is resolved once.
+    pub image: ImageRef,
+    /// What the deployment is known by. The same id again is the same deployment.
+    pub deployment: DeploymentId,
+    /// Deploy even what serves already.
+    pub force: bool,
+}
+
+impl Request {
+    /// An image, under a deployment's id.
+    pub fn new(image: ImageRef, deployment: DeploymentId) -> Self {
+        Self { image, deployment, force: false }
+    }
+
+    /// Also when this very content serves already.
+    #[must_use]
+    pub fn forced(mut self) -> Self {
+        self.force = true;
+        self
+    }
+}
+
+impl Orchestrator {
+    /// An orchestrator of one application. Nobody watches, nothing cancels it, and it does not wait for a lock.
+    pub fn new(ports: Ports, spec: AppSpec) -> Self {
+        Self {
+            ports,
+            spec,
+            observer: Arc::new(Silent),
+            cancel: CancellationToken::new(),
+            host: "localhost".to_owned(),
+            wait: Duration::ZERO,
+        }
+    }
+
+    /// Tells `observer` what happens.
+    #[must_use]
+    pub fn observed_by(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = observer;
+        self
+    }
+
+    /// Stops when `cancel` says so: before the commit point everything is taken back, after it the run finishes.
+    #[must_use]
+    pub fn cancelled_by(mut self, cancel: CancellationToken) -> Self {
+        self.cancel = cancel;
+        self
+    }
+
+    /// The host's name, for whoever finds the lock held.
+    #[must_use]
+    pub fn on_host(mut self, host: impl Into<String>) -> Self {
+        self.host = host.into();
+        self
+    }
+
+    /// Waits that long for another run to end instead of refusing at once.
+    #[must_use]
+    pub fn waiting(mut self, wait: Duration) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// Makes `request` serve.
+    ///
+    /// An unfinished earlier run is settled first. What serves already is not started again, but the proxy is
+    /// still made to agree.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] says what failed, and by its [`Aftermath`] what that means for what serves.
+    pub async fn deploy(&self, request: Request) -> Result<Report, Failure> {
+        let deployment = request.deployment.clone();
+        let opened = self.open("deploy", &deployment).await?;
+        let image = self.resolve(&request.image).await.map_err(|cause| self.untouched(cause))?;
+        let target =
+            Target { image, options: self.spec.options.clone(), verb: Verb::Deploy, force: request.force };
+        self.make_serve(opened, deployment, target).await
+    }
+
+    /// Makes the release serve that was deployed before the present one: the same plan with its recorded image
+    /// and options. Never done automatically.
+    ///
+    /// # Errors
+    ///
+    /// As [`deploy`](Self::deploy), and [`Cause::NothingToRollBackTo`].
+    pub async fn rollback(&self, deployment: DeploymentId) -> Result<Report, Failure> {
+        let opened = self.open("rollback", &deployment).await?;
+        let target = opened.log.state().rollback_target().map(|release| Target {
+            image: release.image().clone(),
+            options: release.spec.options.clone(),
+            verb: Verb::Rollback,
+            force: false,
+        });
+        let target = target.ok_or_else(|| self.untouched(Cause::NothingToRollBackTo))?;
+        self.make_serve(opened, deployment, target).await
+    }
+
+    /// Settles a run that was cut off: finishes it when it was committed, takes it back when it was not.
+    /// `None` when there is nothing to settle.
+    ///
+    /// # Errors
+    ///
+    /// As [`deploy`](Self::deploy).
+    pub async fn recover(
+        &self,
+        deployment: DeploymentId,
+    ) -> Result<Option<(DeploymentId, Outcome)>, Failure> {
+        Ok(self.open("recover", &deployment).await?.recovered)
+    }
+
+    /// Takes the lock and settles what an earlier run left.
+    async fn open(&self, verb: &str, deployment: &DeploymentId) -> Result<Opened, Failure> {
+        let lease = self.lock(verb, deployment).await.map_err(|cause| self.untouched(cause))?;
+        let mut log = Log::open(self).await.map_err(|cause| self.untouched(cause))?;
+        let recovered = self.settle(&mut log).await?;
+        Ok(Opened { _lease: lease, log, recovered })
+    }
+
+    async fn make_serve(
+        &self,
+        opened: Opened,
+        deployment: DeploymentId,
+        target: Target,
+    ) -> Result<Report, Failure> {
+        let Opened { _lease, mut log, recovered } = opened;
+        let prepared =
+            self.prepare(log.state(), &deployment, &target).await.map_err(|cause| self.untouched(cause))?;
+        let mut report = match prepared {
+            Prepared::Unchanged { release } => self.confirm(deployment, &target, release).await?,
+            Prepared::Run { candidate, previous } => {
+                let mut run = Deployment::new(self, target.verb, deployment, *candidate, previous);
+                run.execute(&mut log).await?
+            }
+        };
+        report.recovered = recovered.map(|(deployment, _)| deployment);
+        Ok(report)
+    }
+
+    /// Takes the application's lock, waiting for it as long as this orchestrator was told to.
+    async fn lock(&self, verb: &str, deployment: &DeploymentId) -> Result<Lease, Cause> {
+        const POLL: Duration = Duration::from_millis(100);
+        let holder = Holder::new(std::process::id(), &self.host, verb, deployment.clone());
+        let until = tokio::time::Instant::now() + self.wait;
+        let mut announced = false;
+        loop {
+            match self.try_lock(&holder).await {
+                Err(Cause::Journal(JournalError::Held { holder })) if tokio::time::Instant::now() < until => {
+                    if !announced {
+                        self.tell(&Event::Waiting { holder: holder.map(|holder| *holder) });
+                        announced = true;
+                    }
+                    tokio::select! {
+                        () = tokio::time::sleep(POLL) => {}
+                        () = self.cancel.cancelled() => return Err(Cause::Cancelled),
+                    }
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn tell(&self, event: &Event) {
+        self.observer.on_event(event);
+    }
+
+    fn warn(&self, message: impl Into<String>) {
+        self.tell(&Event::Warning { message: message.into() });
+    }
+}
+
+/// The lock is held, the journal is read, and nothing is unsettled.
+struct Opened {
+    _lease: Lease,
+    log: Log,
+    recovered: Option<(DeploymentId, Outcome)>,
+}
+
+/// What is to serve.
+struct Target {
+    image: PinnedImage,
+    options: RunOptions,
+    verb: Verb,
+    force: bool,
+}

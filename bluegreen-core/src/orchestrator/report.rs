@@ -1,0 +1,218 @@
+//! What a verb has to say when it is done. All of it serializes; times are in milliseconds.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+
+use crate::model::{AppName, Color, DeploymentId};
+use crate::plan::Step;
+use crate::port::InFlight;
+use crate::state::Verb;
+
+/// A run that did what was asked.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Report {
+    /// The run.
+    pub deployment: DeploymentId,
+    /// The application.
+    pub app: AppName,
+    /// What was asked for.
+    pub verb: Verb,
+    /// The image that serves, as it was asked for.
+    pub image: String,
+    /// Its digest.
+    pub digest: String,
+    /// The colour that serves.
+    pub candidate: Color,
+    /// The colour that served before.
+    pub previous: Option<Color>,
+    /// Whether it served already and nothing had to be done.
+    pub unchanged: bool,
+    /// An earlier run that was settled first.
+    pub recovered: Option<DeploymentId>,
+    /// How the switch was proven.
+    pub proof: Option<String>,
+    /// How the previous colour was let go.
+    pub drain: Option<DrainReport>,
+    /// How long each step took.
+    pub steps: Vec<StepTime>,
+}
+
+/// How long a step took.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct StepTime {
+    /// Which.
+    pub step: Step,
+    /// How long.
+    #[serde(rename = "elapsed_ms", serialize_with = "millis")]
+    pub elapsed: Duration,
+}
+
+impl StepTime {
+    pub(super) fn new(step: Step, elapsed: Duration) -> Self {
+        Self { step, elapsed }
+    }
+}
+
+/// How the previous colour was let go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct DrainReport {
+    /// How long it took.
+    #[serde(rename = "elapsed_ms", serialize_with = "millis")]
+    pub elapsed: Duration,
+    /// Connections that were still there when the cap was reached; zero when everything ended by itself.
+    pub connections_left: u32,
+    /// Proxy processes of the earlier configuration that were still there.
+    pub stale_workers_left: u32,
+}
+
+impl DrainReport {
+    pub(super) fn new(elapsed: Duration, left: &InFlight) -> Self {
+        Self { elapsed, connections_left: left.connections, stale_workers_left: left.stale_workers }
+    }
+
+    /// Whether everything had ended by itself.
+    pub fn is_clean(&self) -> bool {
+        self.connections_left == 0 && self.stale_workers_left == 0
+    }
+}
+
+/// What serves, as far as it can be told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ServingNow {
+    /// The colour; `None` when the proxy sends requests nowhere.
+    pub color: Option<Color>,
+    /// How that is known.
+    pub evidence: String,
+    /// Its image, when it is on record.
+    pub image: Option<String>,
+    /// Its digest, when it is on record.
+    pub digest: Option<String>,
+    /// The deployment that brought it.
+    pub deployment: Option<DeploymentId>,
+    /// Whether its container runs.
+    pub running: bool,
+}
+
+/// What is known about an application now.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Status {
+    /// The application.
+    pub app: AppName,
+    /// What serves; the error in words when the proxy cannot be asked.
+    pub serving: Result<ServingNow, String>,
+    /// Since when, by the journal.
+    pub since: Option<Timestamp>,
+    /// Its containers.
+    pub instances: Vec<InstanceView>,
+    /// What a rollback would go to.
+    pub rollback_to: Option<String>,
+    /// A run that was cut off and is not settled.
+    pub unfinished: Option<RunView>,
+    /// The last run.
+    pub last: Option<RunView>,
+    /// What a person should know: things that do not fit together.
+    pub findings: Vec<String>,
+}
+
+/// One container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct InstanceView {
+    /// Its name.
+    pub name: String,
+    /// Its colour.
+    pub color: Color,
+    /// What it is doing.
+    pub state: String,
+    /// What it runs.
+    pub image: String,
+    /// Whether it carries our label.
+    pub owned: bool,
+}
+
+/// One run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct RunView {
+    /// Which.
+    pub deployment: DeploymentId,
+    /// What was asked for.
+    pub verb: Verb,
+    /// What was to serve.
+    pub image: String,
+    /// When it began.
+    pub began: Timestamp,
+    /// The last step that was started.
+    pub step: Option<Step>,
+    /// How it ended or what is left to do, in words.
+    pub outcome: String,
+}
+
+/// What a deploy would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct PlanReport {
+    /// The application.
+    pub app: AppName,
+    /// The image that would serve.
+    pub image: String,
+    /// Its digest.
+    pub digest: String,
+    /// The colour that would serve.
+    pub candidate: Color,
+    /// The colour that serves.
+    pub previous: Option<Color>,
+    /// Whether it serves already: then nothing would be done.
+    pub unchanged: bool,
+    /// A run that would be settled first.
+    pub unfinished: Option<DeploymentId>,
+    /// The steps.
+    pub steps: Vec<PlannedStep>,
+    /// What would change on the proxy's disk.
+    pub changes: Vec<PlannedChange>,
+}
+
+/// One step that would be done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct PlannedStep {
+    /// Which.
+    pub step: Step,
+    /// In one line.
+    pub detail: String,
+}
+
+impl PlannedStep {
+    pub(super) fn new(step: Step, detail: String) -> Self {
+        Self { step, detail }
+    }
+}
+
+/// One file that would change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct PlannedChange {
+    /// Its path.
+    pub path: String,
+    /// In one line.
+    pub summary: String,
+    /// As a unified diff.
+    pub diff: String,
+}
+
+impl From<crate::port::FileChange> for PlannedChange {
+    fn from(change: crate::port::FileChange) -> Self {
+        Self { path: change.path, summary: change.summary, diff: change.diff }
+    }
+}
+
+fn millis<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}

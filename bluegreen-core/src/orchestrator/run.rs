@@ -1,0 +1,306 @@
+//! Carries the steps out, forward.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::failure::chain;
+use super::{Aftermath, Cause, DrainReport, Failure, Log, Orchestrator, Report, StepTime};
+use crate::event::Event;
+use crate::model::{Backend, Color, DeploymentId, Release, RestartPolicy, Slot};
+use crate::plan::{PLAN, Step};
+use crate::port::{Instance, Proof};
+use crate::state::{Outcome, Record, Verb};
+
+/// How long a switch may take to be seen through the proxy, and how often it is looked for.
+const VERIFY_WITHIN: Duration = Duration::from_secs(5);
+const VERIFY_EVERY: Duration = Duration::from_millis(10);
+/// How much of the candidate's log goes with a failure.
+const LOG_LINES: u16 = 20;
+
+/// One run: what is to serve, what served, and what came of it so far.
+pub(super) struct Deployment<'a> {
+    pub(super) orchestrator: &'a Orchestrator,
+    pub(super) verb: Verb,
+    pub(super) id: DeploymentId,
+    pub(super) candidate: Release,
+    pub(super) previous: Option<Color>,
+    instance: Option<Instance>,
+    proof: Option<Proof>,
+    drain: Option<DrainReport>,
+    times: Vec<StepTime>,
+}
+
+impl<'a> Deployment<'a> {
+    pub(super) fn new(
+        orchestrator: &'a Orchestrator,
+        verb: Verb,
+        id: DeploymentId,
+        candidate: Release,
+        previous: Option<Color>,
+    ) -> Self {
+        let (instance, proof, drain, times) = (None, None, None, Vec::new());
+        Self { orchestrator, verb, id, candidate, previous, instance, proof, drain, times }
+    }
+
+    pub(super) fn slot(&self) -> &Slot {
+        &self.candidate.spec.slot
+    }
+
+    pub(super) fn backend(&self) -> Backend {
+        self.slot().backend()
+    }
+
+    pub(super) fn previous_slot(&self) -> Option<&Slot> {
+        self.previous.map(|color| self.orchestrator.spec.slots.of(color))
+    }
+
+    /// The whole run, from its first record to its last.
+    pub(super) async fn execute(&mut self, log: &mut Log) -> Result<Report, Failure> {
+        let begun = Record::Begun {
+            deployment: self.id.clone(),
+            app: self.orchestrator.spec.name.clone(),
+            verb: self.verb,
+            candidate: Box::new(self.candidate.clone()),
+            previous: self.previous,
+        };
+        log.append(begun).await.map_err(|cause| self.orchestrator.untouched(cause))?;
+        self.orchestrator.tell(&Event::Begun {
+            deployment: self.id.clone(),
+            app: self.orchestrator.spec.name.clone(),
+            verb: self.verb,
+            image: self.candidate.image().to_string(),
+            candidate: self.slot().color,
+            previous: self.previous,
+        });
+        let (before, after): (Vec<Step>, Vec<Step>) =
+            PLAN.into_iter().filter(|step| *step != Step::Resolve).partition(|step| !step.is_past_commit());
+        if let Err((step, cause)) = self.forward(log, &before).await {
+            return Err(self.taken_back(log, step, cause).await);
+        }
+        self.finish(log, &after).await
+    }
+
+    /// The steps after the commit point, and the end of the run.
+    pub(super) async fn finish(&mut self, log: &mut Log, steps: &[Step]) -> Result<Report, Failure> {
+        let finished = match self.forward(log, steps).await {
+            Ok(()) => {
+                log.append(Record::Ended { outcome: Outcome::Committed }).await.map_err(|e| (Step::Retire, e))
+            }
+            Err(failed) => Err(failed),
+        };
+        match finished {
+            Ok(()) => Ok(self.report()),
+            Err((step, cause)) => Err(self.failure(log, step, cause, Aftermath::Committed, Vec::new()).await),
+        }
+    }
+
+    /// Takes the run back after a failure, and says what that led to.
+    async fn taken_back(&mut self, log: &mut Log, step: Step, cause: Cause) -> Failure {
+        // Before it is removed, and whatever failed: what the candidate said is half of every diagnosis.
+        let tail = match &self.instance {
+            Some(instance) if !matches!(cause, Cause::Cancelled) => {
+                self.orchestrator.log_tail(&instance.id, LOG_LINES).await
+            }
+            _ => Vec::new(),
+        };
+        let steps = match log.state().open().map(crate::state::Run::resume) {
+            Some(crate::state::Resume::Unwind(steps)) => steps,
+            _ => Vec::new(),
+        };
+        let cancelled = matches!(cause, Cause::Cancelled);
+        let aftermath = match self.unwind(log, &steps).await {
+            Ok(()) if cancelled => Aftermath::Cancelled,
+            Ok(()) => Aftermath::RolledBack,
+            Err((step, error)) => Aftermath::Stuck { step, error: chain(&error) },
+        };
+        self.failure(log, step, cause, aftermath, tail).await
+    }
+
+    pub(super) async fn failure(
+        &self,
+        log: &Log,
+        step: Step,
+        cause: Cause,
+        aftermath: Aftermath,
+        tail: Vec<String>,
+    ) -> Failure {
+        Failure {
+            app: self.orchestrator.spec.name.clone(),
+            step: Some(step),
+            cause,
+            aftermath,
+            serving: self.orchestrator.what_serves(log.state()).await,
+            log: tail,
+            deployment: Some(self.id.clone()),
+        }
+    }
+
+    /// Runs `steps` in order, each with its intent durable before its effect.
+    pub(super) async fn forward(&mut self, log: &mut Log, steps: &[Step]) -> Result<(), (Step, Cause)> {
+        for &step in steps {
+            if !step.is_past_commit() && self.orchestrator.cancel.is_cancelled() {
+                return Err((step, Cause::Cancelled));
+            }
+            log.append(Record::Started { step }).await.map_err(|cause| (step, cause))?;
+            let detail = step.describe(&self.candidate.spec, self.previous_slot());
+            self.orchestrator.tell(&Event::StepStarted { step, detail });
+            let began = Instant::now();
+            let performed = match self.perform(log, step).await {
+                Ok(detail) => log.append(Record::Succeeded { step }).await.map(|()| detail),
+                Err(cause) => Err(cause),
+            };
+            let elapsed = began.elapsed();
+            self.times.push(StepTime::new(step, elapsed));
+            match performed {
+                Ok(detail) => self.orchestrator.tell(&Event::StepSucceeded { step, detail, elapsed }),
+                Err(cause) => {
+                    let error = chain(&cause);
+                    self.orchestrator.tell(&Event::StepFailed { step, error: error.clone() });
+                    // The intent is on record; that it failed only helps whoever reads the history.
+                    drop(log.append(Record::Failed { step, error }).await);
+                    return Err((step, cause));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One step's effect; what came of it, in a line.
+    async fn perform(&mut self, log: &Log, step: Step) -> Result<String, Cause> {
+        let orchestrator = self.orchestrator;
+        match step {
+            Step::Resolve => Ok(self.candidate.image().to_string()),
+            Step::Pull => {
+                orchestrator.pull(self.candidate.image()).await?;
+                Ok(format!("{} is here", self.candidate.image()))
+            }
+            Step::Start => {
+                let instance = orchestrator.ensure_running(&self.candidate.spec).await?;
+                let detail = format!("{} runs", instance.name);
+                self.instance = Some(instance);
+                Ok(detail)
+            }
+            Step::Gate => {
+                orchestrator.gate(self.slot(), self.running()?).await?;
+                Ok(format!("{} is healthy", self.slot().name))
+            }
+            Step::Switch => {
+                self.still_running().await?;
+                orchestrator.switch(Some(self.backend())).await?;
+                Ok(format!("new requests go to {}", self.slot().color))
+            }
+            Step::Verify => {
+                let proof = orchestrator.verify(&self.backend()).await?;
+                self.still_running().await?;
+                let evidence = proof.evidence.clone();
+                self.proof = Some(proof);
+                Ok(evidence)
+            }
+            Step::Drain => match self.previous_slot() {
+                None => Ok("nothing to drain".to_owned()),
+                Some(previous) => {
+                    let report = orchestrator.drain(&previous.backend()).await;
+                    let detail = if report.is_clean() {
+                        format!("nothing is in flight to {}", previous.color)
+                    } else {
+                        format!(
+                            "{} connections to {} outlived the cap",
+                            report.connections_left, previous.color
+                        )
+                    };
+                    self.drain = Some(report);
+                    Ok(detail)
+                }
+            },
+            Step::Retire => self.retire(log).await,
+        }
+    }
+
+    fn running(&self) -> Result<&Instance, Cause> {
+        self.instance.as_ref().ok_or_else(|| Cause::CandidateLost {
+            name: self.slot().name.to_string(),
+            state: "not started by this run".to_owned(),
+        })
+    }
+
+    /// The candidate must still be the container that passed the gate.
+    async fn still_running(&self) -> Result<(), Cause> {
+        match self.orchestrator.lost(self.slot(), self.running()?).await? {
+            None => Ok(()),
+            Some(state) => {
+                Err(Cause::CandidateLost { name: self.slot().name.to_string(), state: state.to_string() })
+            }
+        }
+    }
+
+    /// Stops the previous colour and removes the images of releases that are no longer kept.
+    async fn retire(&self, log: &Log) -> Result<String, Cause> {
+        let orchestrator = self.orchestrator;
+        let mut detail = "no previous release".to_owned();
+        if let Some(slot) = self.previous_slot()
+            && let Some(instance) = orchestrator.find(slot).await?
+        {
+            let ours = instance.owned.as_ref().is_some_and(|owned| owned.app == orchestrator.spec.name);
+            if ours || orchestrator.spec.adopt {
+                orchestrator.ensure_stopped(&instance.id).await?;
+                // With `always` the Engine would start a kept container again at its next start.
+                let keep = orchestrator.spec.retain.keep_stopped
+                    && orchestrator.spec.options.restart != RestartPolicy::Always;
+                if !keep {
+                    orchestrator.ensure_removed(&instance.id).await?;
+                }
+                detail = format!("{} is {}", slot.name, if keep { "stopped and kept" } else { "removed" });
+            }
+        }
+        self.prune(log).await;
+        Ok(detail)
+    }
+
+    /// Removes images of releases beyond those that are kept. An image that stays is no reason to fail.
+    async fn prune(&self, log: &Log) {
+        let releases = log.state().releases();
+        let kept = self.orchestrator.spec.retain.releases as usize + 1;
+        let (beyond, keep) = releases.split_at(releases.len().saturating_sub(kept));
+        for release in beyond {
+            let image = release.image();
+            let needed = keep.iter().any(|kept| kept.image().digest() == image.digest())
+                || self.candidate.image().digest() == image.digest();
+            if !needed && let Err(cause) = self.orchestrator.ensure_image_removed(image).await {
+                self.orchestrator.warn(format!("image {image} was not removed: {}", chain(&cause)));
+            }
+        }
+    }
+
+    fn report(&self) -> Report {
+        Report {
+            deployment: self.id.clone(),
+            app: self.orchestrator.spec.name.clone(),
+            verb: self.verb,
+            image: self.candidate.image().image().to_string(),
+            digest: self.candidate.image().digest().to_string(),
+            candidate: self.slot().color,
+            previous: self.previous,
+            unchanged: false,
+            recovered: None,
+            proof: self.proof.as_ref().map(|proof| proof.evidence.clone()),
+            drain: self.drain.clone(),
+            steps: self.times.clone(),
+        }
+    }
+}
+
+impl Orchestrator {
+    /// Proves the switch, allowing it a moment to be seen.
+    pub(super) async fn verify(&self, to: &Backend) -> Result<Proof, Cause> {
+        let until = Instant::now() + VERIFY_WITHIN;
+        loop {
+            match self.verify_once(to).await {
+                Err(Cause::Proxy(crate::port::ProxyError::NotProven { .. })) if Instant::now() < until => {
+                    sleep(VERIFY_EVERY).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Takes steps back. Never cancelled, tried several times, and stops at the first that cannot be taken back:
+//! what comes after it might remove what traffic still points at.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::failure::chain;
+use super::{Cause, Deployment, Log};
+use crate::event::Event;
+use crate::plan::{Step, Undo};
+use crate::state::{Outcome, Record};
+
+const ATTEMPTS: u32 = 5;
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+impl Deployment<'_> {
+    /// Takes `steps` back, in this order, and ends the run.
+    ///
+    /// The journal's word is asked for before each, but its failure stops nothing: the step's own intent is
+    /// durable, so a later recovery does the same again.
+    pub(super) async fn unwind(&mut self, log: &mut Log, steps: &[Step]) -> Result<(), (Step, Cause)> {
+        for &step in steps {
+            let Some(undo) = step.undo() else { continue };
+            drop(log.append(Record::UndoStarted { step }).await);
+            self.orchestrator.tell(&Event::Undoing { step });
+            if let Err(cause) = self.undo_retrying(log, undo).await {
+                drop(log.append(Record::UndoFailed { step, error: chain(&cause) }).await);
+                return Err((step, cause));
+            }
+            drop(log.append(Record::Undone { step }).await);
+            self.orchestrator.tell(&Event::Undone { step });
+        }
+        drop(log.append(Record::Ended { outcome: Outcome::RolledBack }).await);
+        Ok(())
+    }
+
+    async fn undo_retrying(&self, log: &Log, undo: Undo) -> Result<(), Cause> {
+        let mut pause = FIRST_PAUSE;
+        for _ in 1..ATTEMPTS {
+            match self.undo(log, undo).await {
+                Ok(()) => return Ok(()),
+                Err(cause) => self.orchestrator.warn(format!("{}; trying again", chain(&cause))),
+            }
+            sleep(pause).await;
+            pause *= 2;
+        }
+        self.undo(log, undo).await
+    }
+
+    async fn undo(&self, log: &Log, undo: Undo) -> Result<(), Cause> {
+        match undo {
+            Undo::SwitchBack => self.switch_back(log).await,
+            Undo::RemoveCandidate => self.remove_candidate().await,
+        }
+    }
+
+    /// Sends new requests to what served before, and lets go of the candidate: requests may be in flight to it.
+    async fn switch_back(&self, log: &Log) -> Result<(), Cause> {
+        let orchestrator = self.orchestrator;
+        let previous = self.previous_slot();
+        if let Some(slot) = previous {
+            let down = orchestrator.find(slot).await?.is_none_or(|instance| !instance.is_running());
+            let recorded = log.state().current().filter(|release| release.spec.slot.name == slot.name);
+            // A reboot in the middle may have stopped it. One that was never on record can only be left as it is.
+            if let (true, Some(release)) = (down, recorded) {
+                orchestrator.ensure_running(&release.spec).await?;
+            }
+        }
+        orchestrator.switch(previous.map(crate::model::Slot::backend)).await?;
+        orchestrator.drain(&self.backend()).await;
+        Ok(())
+    }
+
+    /// Removes what this run made. A container that an earlier run made and kept is stopped again; one that is
+    /// not ours is not touched.
+    async fn remove_candidate(&self) -> Result<(), Cause> {
+        let orchestrator = self.orchestrator;
+        let Some(instance) = orchestrator.find(self.slot()).await? else { return Ok(()) };
+        let Some(owned) = instance.owned.as_ref().filter(|owned| owned.app == orchestrator.spec.name) else {
+            return Ok(());
+        };
+        if owned.deployment == self.id {
+            orchestrator.ensure_removed(&instance.id).await
+        } else {
+            orchestrator.ensure_stopped(&instance.id).await
+        }
+    }
+}
