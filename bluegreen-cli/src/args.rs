@@ -135,6 +135,9 @@ In a CodeDeploy hook the deployment's id is taken from DEPLOYMENT_ID.";
 pub(crate) struct AppArgs {
     /// The application; may be left out when the configuration has only one
     pub(crate) app: Option<AppName>,
+    /// As given to `deploy`, when that was done without a configuration file; APP is needed then
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "app")]
+    pub(crate) nginx_conf: Option<PathBuf>,
 }
 
 /// What to deploy.

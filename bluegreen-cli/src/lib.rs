@@ -3,7 +3,11 @@
 mod args;
 mod config;
 mod duration;
+mod env;
 mod exit;
 mod inputs;
 mod nearest;
+mod output;
+mod settings;
+mod signal;
 mod size;

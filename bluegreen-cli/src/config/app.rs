@@ -8,7 +8,7 @@ use bluegreen_core::model::{
     AppName, AppSpec, Color, Endpoint, ImageRef, InstanceName, NetworkAttachment, Publish, RunOptions, Slot, Slots,
 };
 
-use super::nginx::{self, Mode, NginxSettings, Place};
+use super::nginx::{self, Mode, NginxSettings};
 use super::reader::{Item, Section};
 use super::{health, options};
 use crate::args::PullArg;
@@ -175,13 +175,13 @@ fn slots(
 
 /// How nginx gets there when the file does not say.
 fn default_reach(nginx: &NginxSettings, has_addresses: bool) -> Reach {
-    match (&nginx.place, nginx.mode) {
+    match (nginx.in_container(), nginx.mode) {
         _ if has_addresses => Reach::Ip,
-        (Place::Binary(_), _) => Reach::Port,
-        (Place::Container(_), Mode::Rewrite) => Reach::Name,
+        (false, _) => Reach::Port,
+        (true, Mode::Rewrite) => Reach::Name,
         // A container's loopback is not the host's, and a name in an upstream that does not resolve keeps
         // nginx from starting: fixed addresses are what is left.
-        (Place::Container(_), Mode::Live) => Reach::Ip,
+        (true, Mode::Live) => Reach::Ip,
     }
 }
 

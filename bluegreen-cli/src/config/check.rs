@@ -6,7 +6,7 @@ use std::ops::Range;
 use bluegreen_core::model::{Color, Slot};
 
 use super::app::{App, Marks, Reach};
-use super::nginx::{Mode, Place};
+use super::nginx::Mode;
 use super::reader::Context;
 
 /// Complains about everything that does not go together.
@@ -34,7 +34,7 @@ fn proxy(cx: &Context, app: &App, marks: &Marks) {
             "expected \"port\" or \"ip\"",
             "a name that does not resolve keeps nginx from starting",
         ),
-        Mode::Live if app.nginx.dir.is_none() && matches!(app.nginx.place, Place::Container(_)) => cx.report_with(
+        Mode::Live if app.nginx.dir.is_none() && app.nginx.in_container() => cx.report_with(
             marks.nginx.clone(),
             format!("`app.{name}`: the live switch needs a directory that is mounted into the nginx container"),
             "expected `dir`: that directory's path on this host",

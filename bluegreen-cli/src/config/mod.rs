@@ -19,7 +19,7 @@ use bluegreen_core::model::AppName;
 use toml::de::DeTable;
 
 pub(crate) use app::{App, DEFAULT_GREEN, DEFAULT_PORT};
-pub(crate) use nginx::{Mode, NginxSettings, Place};
+pub(crate) use nginx::{Mode, NginxSettings};
 use reader::{Context, Problem, Section};
 
 /// Where a configuration is looked for when none is named.

@@ -96,7 +96,7 @@ fn the_example_means_what_it_says() {
         ]
     );
     assert_eq!(web.nginx.conf, Some("/etc/nginx/conf.d/web.conf".into()));
-    assert_eq!(web.nginx.url.as_deref(), Some("http://127.0.0.1/health"));
+    assert_eq!(web.nginx.url.as_ref().map(ToString::to_string).as_deref(), Some("http://127.0.0.1:80/health (Host: shop.example.com)"));
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn several_applications_share_the_nginx_and_differ_in_the_rest() {
 }
 
 /// Each with its name, so that a snapshot says what it is about.
-const BAD: [(&str, &str); 32] = [
+const BAD: [(&str, &str); 34] = [
     ("unknown_top_key", "statedir = \"/x\"\n[app.web]\n"),
     ("unknown_app_key", "[app.web]\nimgae = \"r.io/a:1\"\n"),
     ("unknown_nested_key", "[app.web.health]\ndeadlin = \"30s\"\n"),
@@ -165,6 +165,8 @@ const BAD: [(&str, &str); 32] = [
     ("relative_paths", "state_dir = \"state\"\n[nginx]\nconf = \"conf.d/a.conf\"\n[app.web]\nvolumes = \"data:relative\"\n"),
     ("env_file_missing", "[app.web]\nenv_file = \"web.env\"\nenv = { A = 1, PASSWORD = \"hunter2\" }\n"),
     ("no_toml", "[app.web\nimage = \"r.io/a:1\"\nenv = { PASSWORD = \"hunter2 }\n"),
+    ("host_settings_for_a_container", "[nginx]\ncontainer = \"nginx\"\nbinary = \"nginx\"\n[app.web]\nreach = \"port\"\n"),
+    ("url_with_tls", "[nginx]\nurl = \"https://a/\"\nhost = \"a b\"\n[app.web]\n"),
     ("nothing", ""),
 ];
 
