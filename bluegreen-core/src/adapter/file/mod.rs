@@ -1,1 +1,173 @@
-//! placeholder
+//! The journal and the lock as files of one directory, readable by their owner only.
+//!
+//! ```text
+//! STATE_DIR/           0700
+//!   web/               one directory an application
+//!     journal          one record a line, appended and synced
+//!     lock             locked by flock while a run goes on; never unlinked
+//! ```
+
+mod format;
+mod lock;
+
+use std::collections::HashMap;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::model::AppName;
+use crate::port::{BoxError, Holder, Journal, JournalError, Lease};
+use crate::state::{Entry, Record};
+
+/// A journal in files.
+///
+/// # Guarantees
+///
+/// - A record is on the disk, file and directory synced, before [`append`](Journal::append) answers.
+/// - A record that a crash tore off at the end is as if it had never been begun.
+/// - Anything else that does not add up is [`JournalError::Corrupt`], never a guess.
+/// - The lock is gone with the process that held it, however it ended.
+#[derive(Debug, Clone)]
+pub struct FileJournal {
+    directory: PathBuf,
+    ends: Arc<Mutex<HashMap<AppName, End>>>,
+}
+
+/// Where the good part of a journal ends.
+#[derive(Debug, Clone, Copy)]
+struct End {
+    bytes: u64,
+    seq: u64,
+}
+
+impl FileJournal {
+    /// A journal in `directory`, which is made when it is first needed.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self { directory: directory.into(), ends: Arc::default() }
+    }
+
+    /// Where an application's journal lies.
+    pub fn path(&self, app: &AppName) -> PathBuf {
+        self.directory.join(app.as_str()).join("journal")
+    }
+
+    /// Runs `work` where it may block: a disk may hang.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        app: &AppName,
+        work: impl FnOnce(&Self, &AppName) -> Result<T, JournalError> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        let (journal, app) = (self.clone(), app.clone());
+        let outcome = tokio::task::spawn_blocking(move || work(&journal, &app)).await;
+        outcome.unwrap_or_else(|panicked| Err(failed("the journal")(panicked)))
+    }
+
+    fn load_now(&self, app: &AppName) -> Result<Vec<Entry>, JournalError> {
+        let path = self.path(app);
+        let mut bytes = Vec::new();
+        match File::open(&path) {
+            Ok(mut file) => file.read_to_end(&mut bytes).map(drop).map_err(failed("reading the journal"))?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed("opening the journal")(error)),
+        }
+        let read = format::read(&bytes).map_err(|bad| JournalError::Corrupt {
+            path: path.display().to_string(),
+            line: bad.line,
+            reason: bad.reason,
+        })?;
+        let end =
+            End { bytes: read.good_bytes as u64, seq: read.entries.last().map_or(0, |entry| entry.seq) };
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner).insert(app.clone(), end);
+        Ok(read.entries)
+    }
+
+    fn append_now(&self, app: &AppName, record: Record) -> Result<(), JournalError> {
+        let known = self.ends.lock().unwrap_or_else(PoisonError::into_inner).get(app).copied();
+        let end = match known {
+            Some(end) => end,
+            None => {
+                self.load_now(app)?;
+                self.ends.lock().unwrap_or_else(PoisonError::into_inner)[app]
+            }
+        };
+        let entry = Entry::new(end.seq + 1, Timestamp::now(), record);
+        let line = format::line(&entry).map_err(failed("writing the journal"))?;
+        let path = self.path(app);
+        make_private_directory(&self.directory).map_err(failed("making the state directory"))?;
+        make_private_directory(&self.directory.join(app.as_str()))
+            .map_err(failed("making the state directory"))?;
+        let fresh = !path.exists();
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed("opening the journal"))?;
+        // What follows the good part is a torn record: after it, a whole one would be corruption.
+        let written = file
+            .set_len(end.bytes)
+            .and_then(|()| file.seek(SeekFrom::Start(end.bytes)))
+            .and_then(|_| file.write_all(line.as_bytes()))
+            .and_then(|()| file.sync_data())
+            .and_then(|()| if fresh { sync_directory(&path) } else { Ok(()) });
+        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        match written {
+            Ok(()) => {
+                ends.insert(app.clone(), End { bytes: end.bytes + line.len() as u64, seq: entry.seq });
+                Ok(())
+            }
+            Err(error) => {
+                // How much of it is there only the file knows.
+                ends.remove(app);
+                Err(failed("writing the journal")(error))
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Journal for FileJournal {
+    async fn lock(&self, app: &AppName, holder: &Holder) -> Result<Lease, JournalError> {
+        let holder = holder.clone();
+        self.blocking(app, move |journal, app| lock::take(&journal.directory, app, &holder)).await
+    }
+
+    async fn append(&self, app: &AppName, record: &Record) -> Result<(), JournalError> {
+        let record = record.clone();
+        self.blocking(app, move |journal, app| journal.append_now(app, record)).await
+    }
+
+    async fn load(&self, app: &AppName) -> Result<Vec<Entry>, JournalError> {
+        self.blocking(app, Self::load_now).await
+    }
+}
+
+fn failed<E: Into<BoxError>>(operation: &'static str) -> impl FnOnce(E) -> JournalError {
+    move |source| JournalError::Other { operation, source: source.into() }
+}
+
+/// Makes a directory that only its owner may enter, and makes that durable. One that is there is left as it is.
+fn make_private_directory(path: &Path) -> std::io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    sync_directory(path)
+}
+
+/// Syncs the directory that `path` is in: without that a new name may be gone after a power cut.
+fn sync_directory(path: &Path) -> std::io::Result<()> {
+    match path.parent() {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,0 @@
-//! Scenarios on the in-memory World.
