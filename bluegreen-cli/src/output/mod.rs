@@ -15,6 +15,8 @@ use anstream::{AutoStream, ColorChoice};
 use bluegreen_core::event::Observer;
 
 use crate::args::{Global, Output, When};
+#[cfg(test)]
+pub(crate) use verdict::Line;
 pub(crate) use verdict::{Explained, Verdict};
 
 /// Longer lines are cut: one line of 2,048 characters would empty the log that CodeDeploy keeps.
@@ -89,7 +91,7 @@ impl Out {
     }
 
     /// One write for a text and its end of line, so that lines of two processes do not mix.
-    fn write<S: anstream::stream::RawStream>(&self, text: &str, stream: S) {
+    fn write<S: anstream::stream::RawStream + anstream::stream::AsLockedWrite>(&self, text: &str, stream: S) {
         let choice = self.choice(&stream);
         let mut stream = AutoStream::new(stream, choice);
         stream.write_all(format!("{text}\n").as_bytes()).and_then(|()| stream.flush()).ok();

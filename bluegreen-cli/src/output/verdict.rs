@@ -39,6 +39,17 @@ pub(crate) struct Explained {
     pub(crate) log: Vec<String>,
     /// What serves now, in one line.
     pub(crate) serving: Option<String>,
+    /// The same for machines.
+    pub(crate) serving_now: Value,
+}
+
+/// One piece of the output, and where it goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Line {
+    /// To stderr.
+    Say(String),
+    /// To stdout.
+    Result(String),
 }
 
 impl Verdict {
@@ -68,20 +79,31 @@ impl Verdict {
     }
 
     fn print(&self, out: &Out) {
-        if let Some(error) = &self.error {
-            error.lines(out.is_styled()).iter().for_each(|line| out.say(line));
-            out.say(&plain(&format!("{}: exit code {}", self.exit.meaning(), self.exit.code())));
-            error.serving.iter().for_each(|serving| out.say(&plain(&format!("serving now: {serving}"))));
-        }
-        if !self.text.is_empty() {
-            out.result(self.text.trim_end());
-        }
-        if let Some(next) = &self.next {
-            out.say(&plain(&format!("next: {next}")));
+        for line in self.lines(out.is_styled()) {
+            match line {
+                Line::Say(text) => out.say(&text),
+                Line::Result(text) => out.result(&text),
+            }
         }
     }
 
-    fn json(&self) -> Value {
+    /// All that a person gets to read, in its order.
+    pub(crate) fn lines(&self, styled: bool) -> Vec<Line> {
+        let mut lines = Vec::new();
+        if let Some(error) = &self.error {
+            lines.extend(error.lines(styled).into_iter().map(Line::Say));
+            let serving = error.serving.iter().map(|serving| plain(&format!("serving now: {serving}")));
+            lines.push(Line::Say(format!("exit code {}: {}", self.exit.code(), self.exit.meaning())));
+            lines.extend(serving.map(Line::Say));
+        }
+        if !self.text.is_empty() {
+            lines.push(Line::Result(self.text.trim_end().to_owned()));
+        }
+        lines.extend(self.next.iter().map(|next| Line::Say(plain(&format!("next: {next}")))));
+        lines
+    }
+
+    pub(crate) fn json(&self) -> Value {
         let error = self.error.as_ref().map(|error| {
             json!({
                 "message": error.message,
@@ -89,7 +111,7 @@ impl Verdict {
                 "causes": error.causes,
                 "details": Some(&error.details).filter(|details| !details.is_empty()),
                 "candidate_log": error.log,
-                "serving": error.serving,
+                "serving": error.serving_now,
             })
         });
         json!({
