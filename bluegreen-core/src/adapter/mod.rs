@@ -9,7 +9,12 @@ pub mod docker;
 pub mod ecr;
 #[cfg(feature = "file-journal")]
 pub mod file;
+#[cfg(feature = "http-client")]
+#[allow(dead_code, reason = "x")]
+mod http;
 #[cfg(feature = "nginx")]
 pub mod nginx;
 #[cfg(feature = "probes")]
 pub mod probe;
+#[cfg(feature = "ecr")]
+pub mod registries;
