@@ -81,19 +81,27 @@ impl Call<'_> {
             "ExpiredTokenException" | "ExpiredToken" | "RequestExpired" => self.denied(
                 Cause::new(format!("the AWS credentials for ecr:{action} are no longer valid")).over(said()),
             ),
-            "UnrecognizedClientException" | "InvalidClientTokenId" | "MissingAuthenticationTokenException" => {
-                self.denied(
-                    Cause::new(format!("AWS does not know the credentials for ecr:{action}")).over(said()),
-                )
-            }
+            "UnrecognizedClientException"
+            | "InvalidClientTokenId"
+            | "MissingAuthenticationTokenException" => self.denied(
+                Cause::new(format!("AWS does not know the credentials for ecr:{action}")).over(said()),
+            ),
             code if quotes_the_request(code) => self.denied(
-                Cause::new("the signature was refused: a wrong secret access key, or a wrong clock on this host")
-                    .over(said()),
+                Cause::new(
+                    "the signature was refused: a wrong secret access key, or a wrong clock on this host",
+                )
+                .over(said()),
             ),
             "AccessDeniedException" | "AccessDenied" | "OptInRequired" => self.not_allowed(said()),
             "" if matches!(status, 401 | 403) => self.not_allowed(said()),
+            // A login page of the network, a proxy's own page: whoever answers, it is not ECR.
+            "" if status < 400 => {
+                self.unreachable(Cause::new("something that is not ECR answered: a proxy?").over(said()))
+            }
             // Tried three times by now; still, the next minute may be better.
-            "ThrottlingException" | "TooManyRequestsException" | "RequestLimitExceeded"
+            "ThrottlingException"
+            | "TooManyRequestsException"
+            | "RequestLimitExceeded"
             | "ServerException" => self.unreachable(said()),
             _ if status >= 500 || status == 429 => self.unreachable(said()),
             _ => self.other(said()),
@@ -110,7 +118,8 @@ impl Call<'_> {
         });
         match failure.failure_code() {
             Some(ImageFailureCode::ImageNotFound) => self.not_found(
-                Cause::new(format!("{} is not in account {account}, region {region}", self.subject)).over(said),
+                Cause::new(format!("{} is not in account {account}, region {region}", self.subject))
+                    .over(said),
             ),
             Some(ImageFailureCode::UpstreamAccessDenied) => self.denied(said),
             Some(ImageFailureCode::UpstreamTooManyRequests | ImageFailureCode::UpstreamUnavailable) => {
@@ -127,7 +136,9 @@ impl Call<'_> {
     fn not_allowed(&self, said: Cause) -> RegistryError {
         let text = match self.action {
             // The one action that is granted on `*` only, which is easily missed.
-            "GetAuthorizationToken" => "the policy does not allow ecr:GetAuthorizationToken on resource *".into(),
+            "GetAuthorizationToken" => {
+                "the policy does not allow ecr:GetAuthorizationToken on resource *".into()
+            }
             action => format!("the policy does not allow ecr:{action} on {}", self.subject),
         };
         self.denied(Cause::new(text).over(said))

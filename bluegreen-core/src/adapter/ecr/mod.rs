@@ -88,7 +88,11 @@ impl Ecr {
             let key = session_key(call.host);
             match sessions.get(&key) {
                 Some(session) => session.clone(),
-                None => sessions.entry(key).insert_entry(Session::open(&self.origin, call.host).await).get().clone(),
+                None => sessions
+                    .entry(key)
+                    .insert_entry(Session::open(&self.origin, call.host).await)
+                    .get()
+                    .clone(),
             }
         };
         session.ensure_credentials().await.map_err(|error| call.no_credentials(&error))?;
@@ -166,7 +170,14 @@ impl Ecr {
             (None, Some(tag)) => format!("tag {tag} of repository {repository}"),
             (None, None) => format!("repository {repository}"),
         };
-        Call { action, operation, host, image: image.to_string(), subject, providers: self.origin.providers() }
+        Call {
+            action,
+            operation,
+            host,
+            image: image.to_string(),
+            subject,
+            providers: self.origin.providers(),
+        }
     }
 }
 

@@ -58,7 +58,18 @@ impl Origin {
 #[derive(Clone)]
 pub(super) struct Session {
     pub(super) client: Client,
-    identity: Option<Identity>,
+    signer: Signer,
+}
+
+/// Who signs.
+#[derive(Clone)]
+enum Signer {
+    /// The client, with credentials that it looks after itself.
+    Client,
+    /// Credentials that are loaded here.
+    Identity(Identity),
+    /// Nobody: the embedder's configuration has no provider.
+    Nobody,
 }
 
 impl Session {
@@ -66,7 +77,9 @@ impl Session {
     pub(super) async fn open(origin: &Origin, host: &EcrHost) -> Self {
         let region = Region::new(host.region().to_owned());
         let config = match origin {
-            Origin::Client(client) => return Self { client: client.clone(), identity: None },
+            Origin::Client(client) => {
+                return Self { client: client.clone(), signer: Signer::Client };
+            }
             Origin::DefaultChain => {
                 // The newest known behaviour by name and not `latest()`: an update of the SDK must not change
                 // retries or timeouts. With the region given, instance metadata is not asked for one (3 s where
@@ -104,7 +117,8 @@ impl Session {
             .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
             .identity_cache(IdentityCache::no_cache());
         conf.set_credentials_provider(identity.clone().map(SharedCredentialsProvider::new));
-        Self { client: Client::from_conf(conf.build()), identity }
+        let signer = identity.map_or(Signer::Nobody, Signer::Identity);
+        Self { client: Client::from_conf(conf.build()), signer }
     }
 
     /// Loads the credentials now, if they are not here.
@@ -112,7 +126,11 @@ impl Session {
     /// The SDK would load them inside the first attempt of a call, where a provider that hangs is stopped by
     /// the attempt's timeout, tried three times and in the end looks like a registry that does not answer.
     pub(super) async fn ensure_credentials(&self) -> Result<(), CredentialsError> {
-        let Some(identity) = &self.identity else { return Ok(()) };
+        let identity = match &self.signer {
+            Signer::Client => return Ok(()),
+            Signer::Nobody => return Err(CredentialsError::not_loaded("the configuration has no provider")),
+            Signer::Identity(identity) => identity,
+        };
         match tokio::time::timeout(CREDENTIALS_WITHIN, identity.load()).await {
             Ok(loaded) => loaded.map(drop),
             Err(_) => Err(CredentialsError::provider_timed_out(CREDENTIALS_WITHIN)),
