@@ -211,10 +211,10 @@ impl Cause {
         while let Some(error) = next.filter(|_| texts.len() < 8) {
             let text = clean(&error.to_string());
             // Some of the SDK's errors repeat their source.
-            if let Some(last) = texts.last_mut().filter(|last| last.contains(&text)) {
-                if let Some(own) = last.strip_suffix(&text) {
-                    *last = own.trim_end_matches([':', ' ']).to_owned();
-                }
+            if let Some(last) = texts.last_mut()
+                && let Some(own) = last.strip_suffix(&text)
+            {
+                *last = own.trim_end_matches([':', ' ']).to_owned();
             }
             if !text.is_empty() {
                 texts.push(text);

@@ -68,7 +68,7 @@ impl Ecr {
     /// With a configuration of the embedder's: its credentials, endpoint and HTTP client. Region, retries and
     /// timeouts are set here all the same.
     pub fn from_sdk_config(config: SdkConfig) -> Self {
-        Self::from_origin(Origin::Config(config))
+        Self::from_origin(Origin::Config(Box::new(config)))
     }
 
     /// With one client for everything, used exactly as it is, for tests and for those who know better. Its

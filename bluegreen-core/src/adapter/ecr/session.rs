@@ -28,7 +28,7 @@ const ATTEMPT_WITHIN: Duration = Duration::from_secs(5);
 const ATTEMPTS: u32 = 3;
 
 /// Credentials that end sooner than this are loaded again.
-const EXPIRY_MARGIN: Duration = Duration::from_secs(300);
+const EXPIRY_MARGIN: Duration = Duration::from_mins(5);
 
 /// Where clients come from.
 #[derive(Clone)]
@@ -36,7 +36,7 @@ pub(super) enum Origin {
     /// The SDK's default chain of providers.
     DefaultChain,
     /// A configuration that the embedder made.
-    Config(SdkConfig),
+    Config(Box<SdkConfig>),
     /// One client for everything.
     Client(Client),
 }
