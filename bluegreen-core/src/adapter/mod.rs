@@ -10,7 +10,6 @@ pub mod ecr;
 #[cfg(feature = "file-journal")]
 pub mod file;
 #[cfg(feature = "http-client")]
-#[allow(dead_code, reason = "x")]
 mod http;
 #[cfg(feature = "nginx")]
 pub mod nginx;

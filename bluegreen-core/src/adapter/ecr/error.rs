@@ -58,9 +58,20 @@ impl Call<'_> {
             _ => "AWS credentials could not be loaded",
         };
         let Self { action, providers, .. } = self;
-        self.denied(
-            Cause::new(format!("{what} for ecr:{action}; looked in: {providers}")).because(error.source()),
-        )
+        let cause = Cause::new(format!("{what} for ecr:{action}; looked in: {providers}"));
+        self.denied(match (error, error.source()) {
+            // A list over many lines of who was asked and what each said; all of it matters here.
+            (CredentialsError::CredentialsNotLoaded(_), Some(list)) => {
+                let list: Vec<String> = list
+                    .to_string()
+                    .lines()
+                    .filter(|line| !line.trim_end().ends_with(':'))
+                    .map(|line| clean(&line.replace(": the credential provider was not enabled", "")))
+                    .collect();
+                cause.over(Cause::new(list.join("; ")))
+            }
+            (_, source) => cause.because(source),
+        })
     }
 
     /// The port's error for an answer that says that something is wrong.
