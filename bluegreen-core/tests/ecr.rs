@@ -4,19 +4,21 @@
 //! The SDK reads the environment, which all tests of a process share; so each case runs in a child: this test
 //! binary again, with [`child`] as its only test.
 #![cfg(feature = "ecr")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on stops")]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
-use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use bluegreen_core::adapter::ecr::Ecr;
 use bluegreen_core::model::{Digest, ImageRef};
 use bluegreen_core::port::{Registry as _, RegistryError};
@@ -292,6 +294,78 @@ async fn an_api_that_never_answers_is_given_up_on() {
     let error = ecr.resolve(&image("shop/web:1")).await.unwrap_err();
     assert!(error.is_transient(), "{}", chain(&error));
     assert!(started.elapsed() < Duration::from_secs(17), "{:?}", started.elapsed());
+}
+
+/// A server that gives every request the same answer and counts them.
+fn answering(status: u16, body: &'static str) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let count = Arc::<AtomicUsize>::default();
+    let counter = Arc::clone(&count);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut request = BufReader::new(stream.try_clone().unwrap());
+            let mut length = 0;
+            let mut line = String::new();
+            while request.read_line(&mut line).is_ok_and(|read| read > 2) {
+                let (name, value) = line.split_once(':').unwrap_or_default();
+                if name.eq_ignore_ascii_case("content-length") {
+                    length = value.trim().parse().unwrap();
+                }
+                line.clear();
+            }
+            request.read_exact(&mut vec![0; length]).ok();
+            counter.fetch_add(1, Ordering::Relaxed);
+            let head = format!("HTTP/1.1 {status} x\r\nContent-Length: {}\r\nConnection: close", body.len());
+            stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).ok();
+        }
+    });
+    (endpoint, count)
+}
+
+#[tokio::test]
+async fn a_failing_api_is_asked_three_times_and_a_refusing_one_once() {
+    let (endpoint, count) = answering(500, r#"{"__type":"ServerException","message":"internal"}"#);
+    let error = Ecr::from_sdk_config(config(&endpoint)).resolve(&image("shop/web:1")).await.unwrap_err();
+    assert!(error.is_transient(), "{}", chain(&error));
+    assert_eq!(count.load(Ordering::Relaxed), 3);
+
+    let (endpoint, count) = answering(400, r#"{"__type":"AccessDeniedException","message":"no"}"#);
+    let error = Ecr::from_sdk_config(config(&endpoint)).resolve(&image("shop/web:1")).await.unwrap_err();
+    assert!(matches!(error, RegistryError::AccessDenied { .. }), "{}", chain(&error));
+    assert_eq!(count.load(Ordering::Relaxed), 1);
+}
+
+/// AWS credentials that are counted when they load.
+#[derive(Debug, Clone, Default)]
+struct Counted(Arc<AtomicUsize>);
+
+impl ProvideCredentials for Counted {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        future::ProvideCredentials::ready(Ok(Credentials::new("test", "test", None, None, "test")))
+    }
+}
+
+#[tokio::test]
+async fn after_a_refusal_the_aws_credentials_are_loaded_anew() {
+    for (body, expected) in [
+        (r#"{"__type":"ExpiredTokenException","message":"expired"}"#, 2),
+        (r#"{"__type":"InvalidParameterException","message":"bad"}"#, 1),
+    ] {
+        let (endpoint, _) = answering(400, body);
+        let loads = Counted::default();
+        let provider = SharedCredentialsProvider::new(loads.clone());
+        let config = config(&endpoint).into_builder().credentials_provider(provider).build();
+        let ecr = Ecr::from_sdk_config(config);
+        for _ in 0..2 {
+            assert!(ecr.resolve(&image("shop/web:1")).await.is_err());
+        }
+        assert_eq!(loads.0.load(Ordering::Relaxed), expected, "{body}");
+    }
 }
 
 fn ask_metadata(mode: Mode) -> Answer {

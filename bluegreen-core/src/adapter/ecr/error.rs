@@ -40,6 +40,13 @@ impl Call<'_> {
             SdkError::ServiceError(context) => {
                 self.answered(context.raw().status().as_u16(), context.err().code(), context.err().message())
             }
+            // No request was made at all: no endpoint for these settings, nothing to sign with.
+            SdkError::DispatchFailure(failure)
+                if (failure.is_user() || (failure.is_other() && failure.as_other().is_none()))
+                    && find_credentials_error(error).is_none() =>
+            {
+                self.other(Cause::new(within()).because(error.source()))
+            }
             SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) | SdkError::ResponseError(_) => {
                 match find_credentials_error(error) {
                     Some(credentials) => self.no_credentials(credentials),

@@ -358,3 +358,29 @@ async fn a_closed_port_is_unreachable_and_credentials_are_kept() {
     }
     assert_eq!(provider.asked(), 1);
 }
+
+#[tokio::test]
+async fn settings_that_contradict_each_other_are_no_bad_connection() {
+    let provider = Provider::new(|| Ok(AwsCredentials::new("AKIATEST", "aws-secret", None, None, "test")));
+    let fips = "123456789012.dkr.ecr-fips.us-east-1.amazonaws.com/web:1".parse().unwrap();
+    let error = provider.ecr().resolve(&fips).await.unwrap_err();
+    assert!(matches!(error, RegistryError::Other { .. }), "{}", chain(&error));
+    assert!(chain(&error).contains("FIPS and custom endpoint are not supported"), "{}", chain(&error));
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_that_end_soon_are_loaded_again() {
+    fn ending_in(minutes: u64) -> AwsCredentials {
+        let end = std::time::SystemTime::now() + Duration::from_secs(60 * minutes);
+        AwsCredentials::new("AKIATEST", "aws-secret", None, Some(end), "test")
+    }
+    let host = ecr_host(&image()).unwrap();
+    for (provider, loads) in
+        [(Provider::new(|| Ok(ending_in(60))), 1), (Provider::new(|| Ok(ending_in(4))), 2)]
+    {
+        let ecr = provider.ecr();
+        assert!(ecr.session(&ecr.call(&host, &image(), "BatchGetImage", "asking")).await.is_ok());
+        assert!(ecr.session(&ecr.call(&host, &image(), "BatchGetImage", "asking")).await.is_ok());
+        assert_eq!(provider.asked(), loads);
+    }
+}

@@ -51,6 +51,7 @@ pub(super) async fn probe(
 
 fn reason(error: &HttpError) -> String {
     match error {
+        _ if error.is_refused() => "connection refused".to_owned(),
         HttpError::Connect(error) => super::connection_reason(error),
         HttpError::Timeout(within) => format!("no complete answer within {within:?}"),
         HttpError::Broken(broken) => match io_error(broken) {

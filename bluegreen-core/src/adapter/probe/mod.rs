@@ -13,7 +13,7 @@ mod image;
 mod log;
 mod pattern;
 mod tcp;
-#[cfg(all(test, feature = "testing"))]
+#[cfg(test)]
 mod tests;
 
 use std::io;

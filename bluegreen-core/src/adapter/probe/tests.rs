@@ -1,3 +1,6 @@
+// The mocks of the ports are there with this feature only.
+#![cfg(feature = "testing")]
+
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -18,7 +21,7 @@ fn instance() -> Instance {
     let name = InstanceName::new("web-blue").unwrap();
     let mut instance = Instance::new(InstanceId::new("c0ffee"), name, InstanceState::Running);
     instance.ip = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    instance.image = "shop/web:1".to_owned();
+    instance.image = "shop/web:1".into();
     instance
 }
 
@@ -165,7 +168,7 @@ async fn http_says_how_an_application_failed_to_answer() {
     .await;
     assert_eq!(reason(ask(Check::Http(get(slow)), SOON).await), "no complete answer within 100ms");
 
-    let resetting = server(|stream, _| async move { reset(stream) }).await;
+    let resetting = server(|stream, _| async move { reset(&stream) }).await;
     assert_eq!(reason(ask(Check::Http(get(resetting)), WITHIN).await), "connection reset");
 
     for half in ["", "HTTP/1.1 200 x\r\nContent-Len", "HTTP/1.1 200 x\r\nContent-Length: 9\r\n\r\nhalf"] {
@@ -182,7 +185,7 @@ async fn http_says_how_an_application_failed_to_answer() {
 }
 
 /// Closes a connection so that the peer sees a reset and not an end.
-fn reset(stream: TcpStream) {
+fn reset(stream: &TcpStream) {
     stream.set_zero_linger().unwrap();
 }
 
