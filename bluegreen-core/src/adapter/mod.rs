@@ -17,3 +17,5 @@ mod http;
 pub mod nginx;
 #[cfg(feature = "probes")]
 pub mod probe;
+#[cfg(feature = "ecr")]
+pub mod registries;
