@@ -1,5 +1,9 @@
 //! nginx as the proxy, on this host or in a container.
 
+mod control;
+mod dump;
+mod process;
+mod render;
 mod rewrite;
 mod settings;
 mod syntax;

@@ -136,4 +136,4 @@ fn show(lines: &[usize]) -> String {
 
 #[cfg(test)]
 #[path = "rewrite_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ pub struct Site {
     /// Unset: none. nginx before 1.29.7 uses them only where the user's location also says
     /// `proxy_http_version 1.1` and `proxy_set_header Connection ""`. They close after 2 s of idleness, so that
     /// they delay a drain by no more than that.
-    pub keepalive: Option<u16>,
+    pub keepalive: Option<NonZeroU16>,
     /// How long one run of the nginx command may take. Default 10 s.
     pub command_timeout: Duration,
     /// How long a reload may take to show its first new worker. Default 5 s; large configurations need more.
