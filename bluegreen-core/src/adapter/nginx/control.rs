@@ -30,6 +30,11 @@ pub(super) fn other<E: Into<BoxError>>(operation: &'static str) -> impl FnOnce(E
     move |source| ProxyError::Other { operation, source: source.into() }
 }
 
+/// A refusal before anything was touched.
+pub(super) fn unrecognized(path: &Path, reason: impl Into<String>) -> ProxyError {
+    ProxyError::Unrecognized { path: path.display().to_string(), reason: reason.into() }
+}
+
 impl<'a> Control<'a> {
     /// Finds the site's nginx.
     ///
@@ -61,7 +66,7 @@ impl<'a> Control<'a> {
         let command = async {
             match &self.place {
                 Found::Host(host) => {
-                    self::run(&host.binary, host_args(host).chain(args.iter().map(OsStr::new))).await
+                    run(&host.binary, host_args(host).chain(args.iter().map(OsStr::new))).await
                 }
                 Found::Container { runtime, instance } => {
                     let command: Vec<String> =
@@ -184,7 +189,7 @@ impl<'a> Control<'a> {
     /// that stays the old one whatever takes its place.
     pub(super) fn inside(&self, path: &Path) -> Result<PathBuf, ProxyError> {
         let Found::Container { instance, .. } = &self.place else { return Ok(path.to_owned()) };
-        let unseen = |reason| ProxyError::Unrecognized { path: path.display().to_string(), reason };
+        let unseen = |reason| unrecognized(path, reason);
         let mounted = instance.mounts.iter().filter_map(|(source, target)| {
             // The Engine shows a source as it was given; ours has its links resolved.
             let source = std::fs::canonicalize(source).unwrap_or_else(|_| PathBuf::from(source));
@@ -283,6 +288,7 @@ impl std::fmt::Display for Version {
     }
 }
 
-#[cfg(all(test, feature = "testing"))]
+#[cfg(test)]
+#[cfg(feature = "testing")]
 #[path = "control_tests.rs"]
 mod tests;

@@ -163,10 +163,8 @@ impl Dump {
 
 /// The plain prefix that a location stands for.
 fn prefix(location: &Directive) -> Option<String> {
-    let path = match (location.arg(0)?, location.arg(1)) {
-        ("=" | "^~", Some(path)) => path,
-        (path, None) => path,
-        _ => return None,
+    let (("=" | "^~", Some(path)) | (path, None)) = (location.arg(0)?, location.arg(1)) else {
+        return None;
     };
     let sendable = path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
     sendable.then(|| path.to_owned())

@@ -88,14 +88,19 @@ pub(super) fn find(text: &[u8], slots: &Slots) -> Result<Named, String> {
     }
 }
 
+/// Whether a directive sends traffic to the host `name`.
+pub(super) fn goes_to(directive: &Directive, parent: &str, name: &str) -> bool {
+    let word = place(directive, parent).and_then(|index| directive.args.get(index));
+    word.is_some_and(|word| host(&word.value, name).is_some())
+}
+
 /// Which argument of a directive is a place where traffic goes.
 fn place(directive: &Directive, parent: &str) -> Option<usize> {
     match directive.name.as_str() {
-        "proxy_pass" | "fastcgi_pass" | "grpc_pass" | "uwsgi_pass" | "scgi_pass" => Some(0),
         // With a block it is a virtual server.
         "server" if directive.block.is_none() => Some(0),
         // An upstream that has the container's name is what proxy_pass means by that name.
-        "upstream" => Some(0),
+        "proxy_pass" | "fastcgi_pass" | "grpc_pass" | "uwsgi_pass" | "scgi_pass" | "upstream" => Some(0),
         "set" => Some(1),
         _ if parent == "map" => directive.args.len().checked_sub(1),
         _ => None,
