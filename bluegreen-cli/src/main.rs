@@ -1,2 +1,7 @@
-//! The `bluegreen` command.
-fn main() {}
+//! The `bluegreen` command. See the library beside it.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    bluegreen_cli::run()
+}

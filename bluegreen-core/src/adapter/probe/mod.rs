@@ -1,1 +1,97 @@
-//! placeholder
+//! Health probes: HTTP, TCP, a log line, the image's HEALTHCHECK, a command.
+//!
+//! # Guarantees
+//!
+//! - One attempt a call, over before the time that it was given is.
+//! - Connections are new ones, to the instance's own address and never to a published port: Docker's port proxy
+//!   accepts before the application listens.
+//! - Nothing is remembered from one call to the next, so nothing of one instance can count for another.
+
+mod command;
+mod http;
+mod image;
+mod log;
+mod pattern;
+mod tcp;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::model::{Check, Endpoint};
+use crate::port::{ContainerRuntime, Health, HealthProbe, Instance, ProbeError};
+
+/// All kinds of [`Check`].
+#[derive(Debug, Clone)]
+pub struct Probes {
+    runtime: Arc<dyn ContainerRuntime>,
+}
+
+impl Probes {
+    /// Probes of instances of this runtime, which is asked for logs, for HEALTHCHECKs and to run commands.
+    pub fn new(runtime: Arc<dyn ContainerRuntime>) -> Self {
+        Self { runtime }
+    }
+}
+
+#[async_trait]
+impl HealthProbe for Probes {
+    async fn probe(&self, check: &Check, target: &Instance, within: Duration) -> Result<Health, ProbeError> {
+        match check {
+            Check::Http(check) => match endpoint(target, check.port)? {
+                Ok(endpoint) => http::probe(check, &endpoint, within).await,
+                Err(health) => Ok(health),
+            },
+            Check::Tcp { port } => match endpoint(target, *port)? {
+                Ok(endpoint) => Ok(tcp::probe(&endpoint, within).await),
+                Err(health) => Ok(health),
+            },
+            Check::Log(pattern) => log::probe(&*self.runtime, pattern, target, within).await,
+            Check::Image => image::probe(&*self.runtime, target, within).await,
+            Check::Command { command } => command::probe(&*self.runtime, command, target, within).await,
+        }
+    }
+}
+
+/// Where to connect to; as the inner error what to say of an instance that has no address because it does not run.
+fn endpoint(target: &Instance, port: u16) -> Result<Result<Endpoint, Health>, ProbeError> {
+    match target.endpoint(port) {
+        Some(endpoint) => Ok(Ok(endpoint)),
+        None if target.is_running() => Err(ProbeError::Impossible {
+            reason: format!("{} runs and has no address that this host can reach", target.name),
+        }),
+        None => Ok(Err(not_running(target))),
+    }
+}
+
+fn not_running(target: &Instance) -> Health {
+    Health::unhealthy(format!("not running: {}", target.state))
+}
+
+/// Why a connection was not made or did not last, in the words that people search for.
+fn connection_reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        io::ErrorKind::ConnectionReset => "connection reset".to_owned(),
+        _ => format!("no connection: {error}"),
+    }
+}
+
+/// The last line of what a program printed, for a reason: complaints come last.
+fn last_line(output: &str) -> String {
+    let line = output.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("no output");
+    clip(line)
+}
+
+/// At most 200 characters and nothing that would move a terminal's cursor.
+fn clip(text: &str) -> String {
+    let mut clipped: String = text.chars().filter(|c| !c.is_control()).take(200).collect();
+    if clipped.len() < text.len() && text.chars().count() > 200 {
+        clipped.push_str(" ...");
+    }
+    clipped
+}

@@ -1,0 +1,271 @@
+//! What can be typed. Only shapes: what the values mean is decided in `settings` and `commands`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bluegreen_core::model::{AppName, DeploymentId, ImageRef};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+
+use crate::{duration, exit};
+
+const EXAMPLES: &str = "\
+Examples:
+  bluegreen deploy --image-definitions imagedefinitions.json --nginx-conf /srv/nginx/conf.d/default.conf
+      What the usual shell script does, without a configuration file
+  bluegreen deploy web --image 123456789012.dkr.ecr.eu-west-1.amazonaws.com/web:42
+      Deploy one application of ./bluegreen.toml
+  bluegreen plan web --image …:42     Show each step and the nginx diff; touch nothing
+  bluegreen status                    What serves now, and what to type next
+  bluegreen rollback web              Back to the previous release";
+
+/// Zero-downtime blue/green deployment of Docker containers on a plain host.
+#[derive(Debug, Parser)]
+#[command(
+    name = "bluegreen",
+    version,
+    propagate_version = true,
+    after_help = EXAMPLES,
+    after_long_help = exit::help(EXAMPLES),
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Configuration file [default: ./bluegreen.toml, then /etc/bluegreen/bluegreen.toml, where present]
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) config: Option<PathBuf>,
+    /// How to print: lines for people, or JSON Lines for machines with the report last
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = Output::Human)]
+    pub(crate) output: Output,
+    /// Also write the report there as JSON, whatever the outcome (atomically, readable by its owner only)
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) report: Option<PathBuf>,
+    /// Where the journal and the locks are [default: /var/lib/bluegreen, or ~/.local/state/bluegreen]
+    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Only warnings, errors and the verdict
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// More detail: each check attempt, each warning's cause
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Colours in the output for people
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = When::Auto)]
+    pub(crate) color: When,
+    /// No progress bar, also on a terminal
+    #[arg(long, global = true)]
+    pub(crate) no_progress: bool,
+}
+
+/// A format of the output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    Human,
+    Json,
+}
+
+/// When to do something that depends on the terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum When {
+    Auto,
+    Always,
+    Never,
+}
+
+/// When to pull an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PullArg {
+    /// Ask the registry what the tag means now, and pull what is not here
+    Always,
+    /// Take what is on this host; ask the registry only when it is not
+    Missing,
+    /// Take what is on this host or fail
+    Never,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start the new version beside the running one, check it, switch nginx over, retire the previous one
+    #[command(after_help = DEPLOY_EXAMPLES)]
+    Deploy(Box<DeployArgs>),
+    /// Go back to the previous release: its recorded digest and options, by the same steps as a deploy
+    Rollback(RunArgs),
+    /// What serves now, since when, what it can be rolled back to, and what to type next
+    Status(AppArgs),
+    /// Settle a run that was interrupted: undo it before its commit point, finish it after
+    Recover(RunArgs),
+    /// What deploy would do, step by step, with the nginx diff; touches nothing
+    Plan(Box<InputArgs>),
+    /// Prepare nginx for the live switch
+    #[command(subcommand)]
+    Nginx(NginxCommand),
+    /// Work on the configuration file
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page (roff)
+    Man,
+}
+
+const DEPLOY_EXAMPLES: &str = "\
+Examples:
+  bluegreen deploy --image-definitions imagedefinitions.json --nginx-conf /srv/nginx/conf.d/default.conf
+  bluegreen deploy web --image-definitions imagedefinitions.json --report /var/log/web-deploy.json
+  bluegreen deploy web --image registry.example.com/web:42 --wait 10m
+
+In a CodeDeploy hook the deployment's id is taken from DEPLOYMENT_ID.";
+
+/// Which application.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AppArgs {
+    /// The application; may be left out when the configuration has only one
+    pub(crate) app: Option<AppName>,
+    /// As given to `deploy`, when that was done without a configuration file; APP is needed then
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "app")]
+    pub(crate) nginx_conf: Option<PathBuf>,
+}
+
+/// What to deploy.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct InputArgs {
+    /// The application; may be left out when the configuration has only one, or the image definitions name one
+    pub(crate) app: Option<AppName>,
+    /// The image to deploy
+    #[arg(long, value_name = "REF", conflicts_with = "image_definitions")]
+    pub(crate) image: Option<ImageRef>,
+    /// Take the image from CodePipeline's imagedefinitions.json, the script's single object, or imageDetail.json
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) image_definitions: Option<PathBuf>,
+    /// Which entry of the image definitions, when there are several [default: APP]
+    #[arg(long, value_name = "NAME", requires = "image_definitions")]
+    pub(crate) name: Option<String>,
+    /// nginx's own file that names <app>-3000 or <app>-4000, to be rewritten; no configuration file is needed then
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) nginx_conf: Option<PathBuf>,
+    /// When to pull [default: always]
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub(crate) pull: Option<PullArg>,
+    /// What this deployment is known by; the same id twice is one deployment [default: $DEPLOYMENT_ID, or a new one]
+    #[arg(long, value_name = "ID")]
+    pub(crate) deployment_id: Option<DeploymentId>,
+    /// Deploy although everything is already at this version
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// How long a run may wait and take.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct TimeArgs {
+    /// Wait that long for another run on this application to end, as 90s or 10m
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, conflicts_with = "no_wait")]
+    pub(crate) wait: Option<Duration>,
+    /// Refuse at once when another run is at work on this application; this is the default
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// Cancel and roll back when it is not committed after that long
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(crate) deadline: Option<Duration>,
+}
+
+/// `deploy`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DeployArgs {
+    #[command(flatten)]
+    pub(crate) input: InputArgs,
+    #[command(flatten)]
+    pub(crate) time: TimeArgs,
+}
+
+/// `rollback` and `recover`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) app: AppArgs,
+    /// What this run is known by [default: a new one]
+    #[arg(long, value_name = "ID")]
+    pub(crate) deployment_id: Option<DeploymentId>,
+    #[command(flatten)]
+    pub(crate) time: TimeArgs,
+}
+
+/// `nginx …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NginxCommand {
+    /// Show the diff, write the include files and the one changed line, test, apply; put back on failure
+    Install(AppArgs),
+    /// Take all of it out again
+    Remove(AppArgs),
+    /// Say whether this nginx can switch live, why not, and what to change; touches nothing
+    Check(AppArgs),
+}
+
+/// `config …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Read the configuration and report everything that is wrong with it
+    Check,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    /// The help of one command, at a fixed width.
+    fn help(path: &[&str], long: bool) -> String {
+        let mut command = Cli::command().term_width(100);
+        command.build();
+        let mut at = &mut command;
+        for name in path {
+            at = at.find_subcommand_mut(name).unwrap();
+        }
+        if long { at.render_long_help().to_string() } else { at.render_help().to_string() }
+    }
+
+    #[test]
+    fn clap_finds_nothing_wrong() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_is_as_reviewed() {
+        insta::assert_snapshot!("help", help(&[], false));
+        insta::assert_snapshot!("help_long", help(&[], true));
+        insta::assert_snapshot!("help_deploy", help(&["deploy"], false));
+        insta::assert_snapshot!("help_rollback", help(&["rollback"], false));
+        insta::assert_snapshot!("help_nginx", help(&["nginx"], false));
+    }
+
+    #[test]
+    fn what_excludes_each_other_is_refused() {
+        for line in [
+            "bluegreen deploy --image a:1 --image-definitions f.json",
+            "bluegreen deploy --wait 5s --no-wait",
+            "bluegreen deploy --wait 5",
+            "bluegreen deploy --name x",
+            "bluegreen deploy --image UPPER/x",
+            "bluegreen deploy --pull sometimes",
+            "bluegreen deploy a b",
+            "bluegreen deploy 'a;b'",
+            "bluegreen -q -v status",
+            "bluegreen",
+        ] {
+            assert!(Cli::try_parse_from(shlex::split(line).unwrap()).is_err(), "{line} was taken");
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The verbs. Each turns settings into one call of the core and its answer into a [`Verdict`].
+
+mod other;
+mod run;
+mod show;
+#[cfg(test)]
+mod tests;
+
+use bluegreen_core::model::DeploymentId;
+use bluegreen_core::orchestrator::{Failure, Orchestrator};
+use bluegreen_core::port::Ports;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::{Cli, Command, Global, TimeArgs};
+use crate::env::{self, Environment};
+use crate::exit::Exit;
+use crate::output::{Explained, Out, Verdict};
+use crate::settings::Target;
+use crate::{duration, explain, ports, signal};
+
+/// What every verb is given.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) out: Out,
+    pub(crate) global: Global,
+    pub(crate) env: Environment,
+}
+
+/// Does what was asked.
+pub(crate) fn execute(cli: Cli, env: Environment) -> Exit {
+    let Cli { global, command } = cli;
+    let out = Out::new(&global);
+    let cx = Context { out, global, env };
+    let verdict = match command {
+        Command::Deploy(args) => run::deploy(&cx, &args),
+        Command::Rollback(args) => run::rollback(&cx, &args),
+        Command::Recover(args) => run::recover(&cx, &args),
+        Command::Plan(args) => show::plan(&cx, &args),
+        Command::Status(args) => show::status(&cx, &args),
+        Command::Nginx(command) => other::nginx(&cx, &command),
+        Command::Config(command) => other::config(&cx, &command),
+        // These two are no answers of ours to anything: their output is a file for another program.
+        Command::Completions { shell } => return other::completions(&cx.out, shell),
+        Command::Man => return other::man(&cx.out),
+    };
+    verdict.deliver(&cx.out, cx.global.report.as_deref())
+}
+
+/// How long a run may wait and take, and what it is known by.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Limits {
+    pub(crate) wait: Option<std::time::Duration>,
+    pub(crate) deadline: Option<std::time::Duration>,
+}
+
+impl From<&TimeArgs> for Limits {
+    fn from(args: &TimeArgs) -> Self {
+        Self { wait: args.wait, deadline: args.deadline }
+    }
+}
+
+impl Context {
+    /// Connects to the real world and runs `verb` on it, under signals and a deadline.
+    fn with_orchestrator(
+        &self,
+        command: &'static str,
+        target: &Target,
+        limits: &Limits,
+        verb: impl AsyncFnOnce(&Orchestrator) -> Result<Verdict, Failure>,
+    ) -> Verdict {
+        for warning in &target.warnings {
+            self.out.warn(warning);
+        }
+        // Only now: a runtime costs more than `--version` may take.
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                return explain::other(command, Exit::Unexpected, "the asynchronous runtime did not start", &error);
+            }
+        };
+        let verdict = runtime.block_on(async {
+            match ports::connect(target, &self.env) {
+                Ok(ports) => self.orchestrate(command, ports, target, limits, verb).await,
+                Err(error) => {
+                    explain::other(command, Exit::Refused, format!("{command} of {} was refused", target.app.spec.name), &error)
+                }
+            }
+        });
+        // Whatever still hangs on the outside world must not hold up the end.
+        runtime.shutdown_background();
+        verdict
+    }
+
+    /// The same on a given world.
+    async fn orchestrate(
+        &self,
+        command: &'static str,
+        ports: Ports,
+        target: &Target,
+        limits: &Limits,
+        verb: impl AsyncFnOnce(&Orchestrator) -> Result<Verdict, Failure>,
+    ) -> Verdict {
+        let cancel = CancellationToken::new();
+        if let Err(error) = signal::listen(cancel.clone(), self.out.clone()) {
+            self.out.warn(&format!("signals cannot be listened to: {error}"));
+        }
+        if let Some(deadline) = limits.deadline {
+            let (cancel, out) = (cancel.clone(), self.out.clone());
+            drop(tokio::spawn(async move {
+                tokio::time::sleep(deadline).await;
+                out.say(&format!("the deadline of {} is over: stopping", duration::short(deadline)));
+                cancel.cancel();
+            }));
+        }
+        let orchestrator = Orchestrator::new(ports, target.app.spec.clone())
+            .observed_by(self.out.observer())
+            .cancelled_by(cancel)
+            .on_host(env::host_name())
+            .waiting(limits.wait.unwrap_or_default());
+        match verb(&orchestrator).await {
+            Ok(verdict) => verdict,
+            Err(failure) => explain::failure(command, &failure, target),
+        }
+    }
+
+    /// What a run is known by: what was given, else what CodeDeploy says, else something new.
+    fn deployment_id(
+        &self,
+        given: Option<&DeploymentId>,
+        from_hook: bool,
+    ) -> Result<DeploymentId, bluegreen_core::model::ParseError> {
+        if let Some(id) = given {
+            return Ok(id.clone());
+        }
+        match &self.env.deployment_id {
+            Some(id) if from_hook => DeploymentId::new(id.as_str()),
+            _ => DeploymentId::new(new_id()),
+        }
+    }
+
+    /// The refusal of an id that came from the environment.
+    fn bad_id(command: &'static str, error: &bluegreen_core::model::ParseError) -> Verdict {
+        let explained = Explained {
+            message: "DEPLOYMENT_ID in the environment cannot be used".to_owned(),
+            causes: vec![error.to_string()],
+            ..Explained::default()
+        };
+        Verdict::failure(command, Exit::Usage, explained, Some("give another one with --deployment-id".to_owned()))
+    }
+}
+
+/// A new id: when, and by which process.
+fn new_id() -> String {
+    let now = jiff::Timestamp::now();
+    format!("{}-{}", now.strftime("%Y%m%dT%H%M%S%3fZ"), std::process::id())
+}

@@ -1,0 +1,65 @@
+//! The verbs around a deployment: nginx, config, completions, man.
+
+use clap::CommandFactory as _;
+use serde_json::json;
+
+use super::Context;
+use crate::args::{AppArgs, Cli, ConfigCommand, NginxCommand};
+use crate::exit::Exit;
+use crate::output::{Explained, Out, Verdict};
+use crate::settings::{self, SettingsError};
+use crate::{config, explain};
+
+/// `nginx install | remove | check`.
+pub(super) fn nginx(cx: &Context, command: &NginxCommand) -> Verdict {
+    let (name, args): (&'static str, &AppArgs) = match command {
+        NginxCommand::Install(args) => ("nginx install", args),
+        NginxCommand::Remove(args) => ("nginx remove", args),
+        NginxCommand::Check(args) => ("nginx check", args),
+    };
+    let target = match settings::target(&cx.global, args) {
+        Ok(target) => target,
+        Err(error) => return explain::settings(name, &error, cx.out.is_styled()),
+    };
+    let explained = Explained {
+        message: format!("{name} is not connected to its adapter yet ({})", target.app.spec.name),
+        ..Explained::default()
+    };
+    Verdict::failure(name, Exit::Unexpected, explained, None)
+}
+
+/// `config check`.
+pub(super) fn config(cx: &Context, command: &ConfigCommand) -> Verdict {
+    let ConfigCommand::Check = command;
+    const COMMAND: &str = "config check";
+    let refused = |error: SettingsError| explain::settings(COMMAND, &error, cx.out.is_styled());
+    let Some(path) = config::locate(cx.global.config.as_deref()) else { return refused(SettingsError::NoConfig) };
+    match config::load(&path) {
+        Ok(config) => {
+            let names: Vec<String> = config.apps.keys().map(ToString::to_string).collect();
+            let text = format!("{} is right: {}", path.display(), names.join(", "));
+            Verdict::success(COMMAND, text, json!({ "path": path, "apps": names }))
+        }
+        Err(error) => refused(error.into()),
+    }
+}
+
+/// `completions`.
+pub(super) fn completions(out: &Out, shell: clap_complete::Shell) -> Exit {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "bluegreen", &mut script);
+    out.result(String::from_utf8_lossy(&script).trim_end());
+    Exit::Success
+}
+
+/// `man`.
+pub(super) fn man(out: &Out) -> Exit {
+    let mut page = Vec::new();
+    match clap_mangen::Man::new(Cli::command()).render(&mut page) {
+        Ok(()) => {
+            out.result(String::from_utf8_lossy(&page).trim_end());
+            Exit::Success
+        }
+        Err(_) => Exit::Unexpected,
+    }
+}

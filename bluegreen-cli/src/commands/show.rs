@@ -1,0 +1,114 @@
+//! The verbs that only look: plan and status.
+
+use bluegreen_core::orchestrator::{PlanReport, Request, Status};
+use comfy_table::{ContentArrangement, Table, presets};
+
+use super::{Context, Limits};
+use crate::args::{AppArgs, InputArgs};
+use crate::output::{Verdict, plain};
+use crate::settings::{self, Target};
+use crate::explain;
+
+/// `plan`.
+pub(super) fn plan(cx: &Context, args: &InputArgs) -> Verdict {
+    const COMMAND: &str = "plan";
+    let (target, image) = match settings::deployment(&cx.global, args) {
+        Ok(found) => found,
+        Err(error) => return explain::settings(COMMAND, &error, cx.out.is_styled()),
+    };
+    let id = match cx.deployment_id(args.deployment_id.as_ref(), true) {
+        Ok(id) => id,
+        Err(error) => return Context::bad_id(COMMAND, &error),
+    };
+    let mut request = Request::new(image, id);
+    if args.force {
+        request = request.forced();
+    }
+    cx.with_orchestrator(COMMAND, &target, &Limits::default(), async |orchestrator| {
+        orchestrator.plan(request).await.map(|report| planned(&report))
+    })
+}
+
+pub(super) fn planned(report: &PlanReport) -> Verdict {
+    let mut text = String::new();
+    let from = report.previous.map_or_else(|| "nothing".to_owned(), |color| color.to_string());
+    if let Some(deployment) = &report.unfinished {
+        text.push_str(&format!("first: settle {deployment}, which was cut off\n"));
+    }
+    if report.unchanged {
+        text.push_str(&format!("nothing to do: {} serves {} on {from} already\n", report.app, report.image));
+    } else {
+        text.push_str(&format!("{}: {} on {}, from {from}\n", report.app, report.image, report.candidate));
+    }
+    for (number, step) in report.steps.iter().enumerate() {
+        text.push_str(&format!("{:>3}. {:<8} {}\n", number + 1, step.step, plain(&step.detail)));
+    }
+    for change in &report.changes {
+        text.push_str(&format!("\n{}: {}\n{}", change.path, change.summary, change.diff));
+    }
+    text.push_str("nothing was touched");
+    Verdict::success("plan", text, serde_json::to_value(report).unwrap_or_default())
+}
+
+/// `status`.
+pub(super) fn status(cx: &Context, args: &AppArgs) -> Verdict {
+    const COMMAND: &str = "status";
+    let target = match settings::target(&cx.global, args) {
+        Ok(target) => target,
+        Err(error) => return explain::settings(COMMAND, &error, cx.out.is_styled()),
+    };
+    cx.with_orchestrator(COMMAND, &target, &Limits::default(), async |orchestrator| {
+        orchestrator.status().await.map(|status| shown(&status, &target))
+    })
+}
+
+pub(super) fn shown(status: &Status, target: &Target) -> Verdict {
+    let serving = match &status.serving {
+        Ok(now) => explain::serving(now),
+        Err(error) => format!("unknown: {error}"),
+    };
+    let since = status.since.map(|since| format!("{since:.0}"));
+    let mut rows = vec![("application", status.app.to_string()), ("serving", serving)];
+    if let Ok(now) = &status.serving {
+        rows.push(("known by", now.evidence.clone()));
+    }
+    rows.extend(since.map(|since| ("since", since)));
+    for instance in &status.instances {
+        let ours = if instance.owned { "" } else { ", not made by bluegreen" };
+        rows.push((
+            instance.color.as_str(),
+            format!("{}: {}, {}{ours}", instance.name, instance.state, instance.image),
+        ));
+    }
+    rows.push(("rollback to", status.rollback_to.clone().unwrap_or_else(|| "nothing on record".to_owned())));
+    if let Some(run) = status.last.as_ref().filter(|_| status.unfinished.is_none()) {
+        rows.push(("last run", format!("{} {} of {}: {}", run.verb, run.deployment, run.image, run.outcome)));
+    }
+    if let Some(run) = &status.unfinished {
+        rows.push(("UNFINISHED", format!("{} {} of {}: {}", run.verb, run.deployment, run.image, run.outcome)));
+    }
+    rows.extend(status.findings.iter().map(|finding| ("ATTENTION", finding.clone())));
+
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    for (name, value) in rows {
+        table.add_row([name.to_owned(), plain(&value)]);
+    }
+    let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    let text = lines.join("\n");
+    let mut verdict = Verdict::success("status", text, serde_json::to_value(status).unwrap_or_default());
+    verdict.next = Some(next(status, target));
+    verdict
+}
+
+/// The command that this state calls for.
+fn next(status: &Status, target: &Target) -> String {
+    let again = &target.again;
+    match (&status.unfinished, &status.serving) {
+        (Some(_), _) => format!("bluegreen recover {again}"),
+        (None, Err(_)) => format!("bluegreen nginx check {again}"),
+        (None, Ok(_)) if !status.findings.is_empty() => format!("bluegreen deploy {again} … puts it right"),
+        (None, Ok(_)) if status.rollback_to.is_some() => format!("to go back: bluegreen rollback {again}"),
+        (None, Ok(_)) => format!("bluegreen deploy {again} …"),
+    }
+}

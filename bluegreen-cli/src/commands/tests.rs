@@ -1,0 +1,143 @@
+//! The verbs on the core's in-memory host: what people and machines get to read.
+
+use std::time::Duration;
+
+use bluegreen_core::model::AppName;
+use bluegreen_core::orchestrator::{Failure, Orchestrator, Report, Request};
+use bluegreen_core::testing::{Fault, Health, When, World};
+
+use super::{run, show};
+use crate::config::{App, NginxSettings};
+use crate::explain;
+use crate::exit::Exit;
+use crate::output::{Line, Verdict};
+use crate::settings::Target;
+
+fn target(world: &World) -> Target {
+    let app = App { spec: world.spec(), image: None, pull: None, nginx: NginxSettings::default() };
+    Target { app, docker_host: None, state_dir: None, warnings: Vec::new(), again: "web".to_owned() }
+}
+
+async fn deploy(world: &World, tag: &str, id: &str) -> Result<Report, Failure> {
+    let image = format!("r.io/web:{tag}").parse().unwrap();
+    Orchestrator::new(world.ports(), world.spec()).deploy(Request::new(image, id.parse().unwrap())).await
+}
+
+async fn verdict(world: &World, tag: &str, id: &str) -> Verdict {
+    match deploy(world, tag, id).await {
+        Ok(report) => run::done("deploy", &report, &target(world)),
+        Err(failure) => explain::failure("deploy", &failure, &target(world)),
+    }
+}
+
+fn text(verdict: &Verdict) -> String {
+    let lines = verdict.lines(false).into_iter().map(|line| match line {
+        Line::Say(text) => text.lines().map(|line| format!("2> {line}\n")).collect::<String>(),
+        Line::Result(text) => text.lines().map(|line| format!("1> {line}\n")).collect(),
+    });
+    lines.collect()
+}
+
+fn world() -> World {
+    let world = World::new();
+    for tag in ["1", "2"] {
+        world.publish(&format!("r.io/web:{tag}"));
+    }
+    world.publish("r.io/web:sick").behaves(Health::never("status 500"));
+    world.publish("r.io/web:dead").behaves(Health::OomAfter(Duration::from_secs(2)));
+    world
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_ending_has_its_code_and_its_words() {
+    let world = world();
+    let mut report = String::new();
+    let mut exits = Vec::new();
+    for (tag, id) in [("1", "d1"), ("2", "d2"), ("2", "d3"), ("sick", "d4"), ("dead", "d5"), ("gone", "d6"), ("1", "d1")] {
+        let verdict = verdict(&world, tag, id).await;
+        report.push_str(&format!("--- {tag} as {id}\n{}", text(&verdict)));
+        exits.push(verdict.exit);
+    }
+    assert_eq!(
+        exits,
+        [
+            Exit::Success,
+            Exit::Success,
+            Exit::Success,
+            Exit::RolledBack,
+            Exit::RolledBack,
+            Exit::Refused,
+            Exit::Refused
+        ]
+    );
+    insta::assert_snapshot!(report);
+}
+
+#[tokio::test(start_paused = true)]
+async fn stuck_says_so_and_how_to_get_out() {
+    let world = world();
+    deploy(&world, "1", "d1").await.unwrap();
+    world.fault_always("runtime.ensure_removed", Fault::Fail, When::Before);
+    world.fault_always("runtime.ensure_stopped", Fault::Fail, When::Before);
+    let verdict = verdict(&world, "sick", "d2").await;
+    assert_eq!(verdict.exit, Exit::Stuck);
+    insta::assert_snapshot!(text(&verdict));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_retired_is_not_hidden() {
+    let world = world();
+    deploy(&world, "1", "d1").await.unwrap();
+    world.fault_always("runtime.ensure_stopped", Fault::Fail, When::Before);
+    let verdict = verdict(&world, "2", "d2").await;
+    assert_eq!(verdict.exit, Exit::Unretired);
+    assert!(text(&verdict).trim_end().ends_with("next: bluegreen recover web"), "{}", text(&verdict));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_lines_fit_into_what_codedeploy_keeps() {
+    let world = world();
+    deploy(&world, "1", "d1").await.unwrap();
+    let text = text(&verdict(&world, "sick", "d2").await);
+    assert!(text.len() < 2048 && text.lines().all(|line| line.len() < 500), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_report_is_versioned_and_complete() {
+    let world = world();
+    deploy(&world, "1", "d1").await.unwrap();
+    let json = verdict(&world, "sick", "d2").await.json();
+    insta::assert_snapshot!(format!("{json:#}"));
+    let json = verdict(&world, "2", "d3").await.json();
+    assert_eq!((&json["version"], &json["exit_code"], &json["result"]["candidate"]), (&1.into(), &0.into(), &"green".into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_and_plan_say_what_to_type_next() {
+    let world = world();
+    let orchestrator = Orchestrator::new(world.ports(), world.spec());
+    let status = async || show::shown(&orchestrator.status().await.unwrap(), &target(&world));
+    let plan = async |tag: &str| {
+        let image = format!("r.io/web:{tag}").parse().unwrap();
+        show::planned(&orchestrator.plan(Request::new(image, "p".parse().unwrap())).await.unwrap())
+    };
+    let timeless = |text: String| {
+        text.lines()
+            .map(|line| if line.contains("since") { "1>  since …\n".to_owned() } else { format!("{line}\n") })
+            .collect::<String>()
+    };
+    let mut report = format!("--- empty\n{}{}", text(&status().await), text(&plan("1").await));
+    deploy(&world, "1", "d1").await.unwrap();
+    deploy(&world, "2", "d2").await.unwrap();
+    report.push_str(&format!("--- two releases\n{}{}", timeless(text(&status().await)), text(&plan("2").await)));
+    world.tamper_proxy(None);
+    report.push_str(&format!("--- tampered\n{}", timeless(text(&status().await))));
+    insta::assert_snapshot!(report);
+}
+
+#[test]
+fn a_new_id_is_an_id() {
+    let id = super::new_id();
+    assert!(id.parse::<bluegreen_core::model::DeploymentId>().is_ok(), "{id}");
+    assert!(AppName::new("web").is_ok());
+}

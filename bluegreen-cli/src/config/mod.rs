@@ -1,0 +1,164 @@
+//! `bluegreen.toml`: read, checked completely, and turned into the core's own types.
+//!
+//! Everything that is wrong is reported at once, each with its place and what was expected. Nothing here
+//! touches anything but the files that it reads.
+
+mod app;
+mod check;
+mod diagnostic;
+mod env_file;
+mod health;
+mod nginx;
+mod options;
+mod reader;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use bluegreen_core::model::AppName;
+use toml::de::DeTable;
+
+pub(crate) use app::{App, DEFAULT_GREEN, DEFAULT_PORT};
+pub(crate) use nginx::{Mode, NginxSettings};
+use reader::{Context, Problem, Section};
+
+/// Where a configuration is looked for when none is named.
+pub(crate) const DEFAULT_PATHS: [&str; 2] = ["bluegreen.toml", "/etc/bluegreen/bluegreen.toml"];
+
+/// More than this is no configuration that a person wrote.
+const MAX_BYTES: u64 = 1024 * 1024;
+
+/// A whole configuration.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Config {
+    /// The Engine's socket.
+    pub(crate) docker_host: Option<String>,
+    /// Where journal and locks are.
+    pub(crate) state_dir: Option<PathBuf>,
+    /// The applications by name.
+    pub(crate) apps: BTreeMap<AppName, App>,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    /// The file cannot be read at all.
+    #[error("the configuration {} cannot be read", path.display())]
+    Unreadable {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is far too large.
+    #[error("the configuration {} is larger than 1 MiB", path.display())]
+    TooLarge { path: PathBuf },
+    /// Something in it is wrong.
+    #[error("{}", counted(path, problems.len()))]
+    Invalid { path: PathBuf, text: String, problems: Vec<Problem> },
+}
+
+impl ConfigError {
+    /// The problems with their source lines; empty when there is nothing to show but the error itself.
+    pub(crate) fn details(&self, styled: bool) -> String {
+        match self {
+            Self::Invalid { path, text, problems } => {
+                diagnostic::render(&path.display().to_string(), text, problems, styled)
+            }
+            Self::Unreadable { .. } | Self::TooLarge { .. } => String::new(),
+        }
+    }
+}
+
+fn counted(path: &Path, count: usize) -> String {
+    let problems = if count == 1 { "1 problem".to_owned() } else { format!("{count} problems") };
+    format!("{problems} in {}; nothing was touched", path.display())
+}
+
+/// The file that is meant: the named one, or the first default that exists.
+pub(crate) fn locate(named: Option<&Path>) -> Option<PathBuf> {
+    match named {
+        Some(path) => Some(path.to_owned()),
+        None => DEFAULT_PATHS.into_iter().map(PathBuf::from).find(|path| path.exists()),
+    }
+}
+
+/// Reads a file.
+///
+/// # Errors
+///
+/// See [`ConfigError`].
+pub(crate) fn load(path: &Path) -> Result<Config, ConfigError> {
+    let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
+    let size = std::fs::metadata(path).map_err(unreadable)?.len();
+    if size > MAX_BYTES {
+        return Err(ConfigError::TooLarge { path: path.to_owned() });
+    }
+    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    let base = path.parent().unwrap_or(Path::new("."));
+    parse(&text, base)
+        .map_err(|problems| ConfigError::Invalid { path: path.to_owned(), text, problems })
+}
+
+/// Reads a text. Files that it names are looked for in `base`.
+///
+/// # Errors
+///
+/// Everything that is wrong with it, in its order.
+pub(crate) fn parse(text: &str, base: &Path) -> Result<Config, Vec<Problem>> {
+    let cx = Context::default();
+    let config = parse_into(&cx, text, base);
+    let problems = cx.into_problems();
+    if problems.is_empty() { Ok(config) } else { Err(problems) }
+}
+
+fn parse_into(cx: &Context, text: &str, base: &Path) -> Config {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        let at = error.span().unwrap_or(text.len()..text.len());
+        let (message, expected) = error.message().split_once(", expected ").unwrap_or((error.message(), ""));
+        let expected = if expected.is_empty() { String::new() } else { format!("expected {expected}") };
+        cx.report(at, format!("this is no TOML: {message}"), expected);
+    }
+    if !errors.is_empty() {
+        // What could be read of it would only add errors that are none.
+        return Config::default();
+    }
+    read_root(&Section::root(cx, &table), base)
+}
+
+fn read_root<'a>(root: &Section<'a>, base: &Path) -> Config {
+    let mut config = Config {
+        state_dir: root.item("state_dir").and_then(|item| nginx::absolute(&item)),
+        ..Config::default()
+    };
+    if let Some(docker) = root.section("docker") {
+        config.docker_host = docker.item("host").and_then(|item| docker_host(&item));
+        docker.finish();
+    }
+    let (defaults, _) = nginx::read(root.section("nginx"), &NginxSettings::default());
+    let mut apps = Vec::new();
+    let entries = root.item("app").map(|item| item.entries("tables, as [app.web]")).unwrap_or_default();
+    if entries.is_empty() {
+        root.cx.report(root.at.clone(), "no application is described", "expected a table [app.NAME]");
+    }
+    for (name, item) in entries {
+        apps.extend(app::read(name, &item, &defaults, base));
+    }
+    check::all(root.cx, &apps);
+    root.unknown_keys();
+    config.apps = apps.into_iter().map(|(app, _)| (app.spec.name.clone(), app)).collect();
+    config
+}
+
+fn docker_host(item: &reader::Item<'_>) -> Option<String> {
+    let expected = "the Engine's address, as \"unix:///var/run/docker.sock\"";
+    let text = item.text(expected)?;
+    if ["unix://", "tcp://", "http://"].iter().any(|scheme| text.starts_with(scheme)) {
+        return Some(text.to_owned());
+    }
+    item.wrong(format_args!("{text:?} is not an address of an Engine"), format!("expected {expected}"));
+    None
+}
+
+#[cfg(test)]
+mod tests;

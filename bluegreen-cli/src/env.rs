@@ -1,0 +1,52 @@
+//! The only place that reads the environment.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// What the environment says, read once.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Environment {
+    /// CodeDeploy's id of the deployment that this hook belongs to.
+    pub(crate) deployment_id: Option<String>,
+    /// The Engine's address, as Docker's own client takes it.
+    pub(crate) docker_host: Option<String>,
+    /// Where Docker's own configuration is.
+    pub(crate) docker_config: Option<PathBuf>,
+    /// Where the state of a user's programs is.
+    pub(crate) state_home: Option<PathBuf>,
+}
+
+impl Environment {
+    /// Reads it.
+    #[expect(clippy::disallowed_methods, reason = "this is the one legitimate place")]
+    pub(crate) fn read() -> Self {
+        let value = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let text = |name: &str| value(name).and_then(|value| value.into_string().ok());
+        let home = value("HOME").map(PathBuf::from);
+        let under_home = |path: &str| home.as_ref().map(|home| home.join(path));
+        Self {
+            deployment_id: text("DEPLOYMENT_ID"),
+            docker_host: text("DOCKER_HOST"),
+            docker_config: value("DOCKER_CONFIG").map(PathBuf::from).or_else(|| under_home(".docker")),
+            state_home: value("XDG_STATE_HOME").map(PathBuf::from).or_else(|| under_home(".local/state")),
+        }
+    }
+
+    /// Where the journal is when nobody says: the system's place for root, the user's own for others.
+    pub(crate) fn default_state_dir(&self) -> PathBuf {
+        match &self.state_home {
+            Some(home) if !rustix::process::geteuid().is_root() => home.join("bluegreen"),
+            _ => PathBuf::from("/var/lib/bluegreen"),
+        }
+    }
+}
+
+/// This host's name, for whoever finds a lock held.
+pub(crate) fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// The command line.
+pub(crate) fn arguments() -> impl Iterator<Item = OsString> {
+    std::env::args_os()
+}

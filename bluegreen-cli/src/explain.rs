@@ -1,0 +1,177 @@
+//! Turns what the core says into what a person needs: why, what serves now, what to type next.
+
+use std::error::Error;
+
+use bluegreen_core::orchestrator::{Aftermath, Cause, Failure, ServingNow};
+use bluegreen_core::port::{JournalError, ProxyError, RegistryError, RuntimeError};
+
+use crate::exit::Exit;
+use crate::output::{Explained, Verdict};
+use crate::settings::{SettingsError, Target};
+
+/// The one map from what a failed run left behind to the exit code.
+pub(crate) fn exit_of(failure: &Failure) -> Exit {
+    match (&failure.aftermath, &failure.cause) {
+        // Asked to stop before anything was touched: for a hook this is the same as rolled back.
+        (Aftermath::Untouched, Cause::Cancelled) | (Aftermath::Cancelled, _) => Exit::Cancelled,
+        (Aftermath::Untouched, _) => Exit::Refused,
+        (Aftermath::RolledBack, _) => Exit::RolledBack,
+        (Aftermath::Stuck { .. }, _) => Exit::Stuck,
+        (Aftermath::Committed, _) => Exit::Unretired,
+        // The core may learn new endings; until this map knows them they are not to be taken for a known one.
+        _ => Exit::Unexpected,
+    }
+}
+
+/// A run that failed.
+pub(crate) fn failure(command: &'static str, failure: &Failure, target: &Target) -> Verdict {
+    let mut causes = Vec::new();
+    let mut source = failure.source();
+    while let Some(cause) = source {
+        causes.push(cause.to_string());
+        source = cause.source();
+    }
+    causes.dedup();
+    if let Aftermath::Stuck { step, error } = &failure.aftermath {
+        causes.push(format!("and {step} could not be taken back or finished: {error}"));
+    }
+    let details = match &failure.cause {
+        Cause::Proxy(ProxyError::Broken { output }) => {
+            output.lines().map(|line| format!("  nginx: {}\n", crate::output::plain(line))).collect()
+        }
+        _ => String::new(),
+    };
+    let message = match failure.step {
+        Some(_) => failure.to_string(),
+        None => format!("{command} of {} was refused", failure.app),
+    };
+    let explained = Explained {
+        message,
+        step: failure.step.map(|step| step.to_string()),
+        causes,
+        details,
+        log: failure.log.clone(),
+        serving: failure.serving.as_ref().map(serving),
+        serving_now: serde_json::to_value(&failure.serving).unwrap_or_default(),
+    };
+    Verdict::failure(command, exit_of(failure), explained, Some(next(command, failure, target)))
+}
+
+/// What serves, in one line.
+pub(crate) fn serving(now: &ServingNow) -> String {
+    let Some(color) = now.color else { return format!("nothing ({})", now.evidence) };
+    let mut text = color.to_string();
+    if let Some(image) = &now.image {
+        text.push_str(&format!(", {image}"));
+    }
+    if let Some(digest) = &now.digest {
+        text.push_str(&format!(" ({})", short(digest)));
+    }
+    if let Some(deployment) = &now.deployment {
+        text.push_str(&format!(", deployment {deployment}"));
+    }
+    if !now.running {
+        text.push_str("; ITS CONTAINER DOES NOT RUN");
+    }
+    text
+}
+
+/// The first twelve digits of a digest.
+pub(crate) fn short(digest: &str) -> &str {
+    let hex = digest.strip_prefix("sha256:").unwrap_or(digest);
+    hex.get(..12).unwrap_or(hex)
+}
+
+fn next(command: &str, failure: &Failure, target: &Target) -> String {
+    let again = &target.again;
+    match &failure.aftermath {
+        Aftermath::Stuck { .. } => return format!("look at the cause, then: bluegreen recover {again}"),
+        Aftermath::Committed => return format!("bluegreen recover {again}"),
+        _ => {}
+    }
+    match &failure.cause {
+        Cause::Registry(error) => registry(error),
+        Cause::Runtime(error) => runtime(error),
+        Cause::Proxy(error) => proxy(error, again),
+        Cause::Journal(JournalError::Held { .. }) => {
+            format!("wait for it: bluegreen {command} {again} … --wait 10m")
+        }
+        Cause::Journal(JournalError::Corrupt { path, .. }) => {
+            format!("look at {path}; when it is beyond repair, move it away: what serves is found by looking")
+        }
+        Cause::Journal(_) => "check the state directory: it must be writable and have room".to_owned(),
+        Cause::Gate(_) | Cause::CandidateLost { .. } => "mend the application, then deploy again".to_owned(),
+        Cause::Cancelled => format!("when you are ready: bluegreen {command} {again} …"),
+        Cause::NothingToRollBackTo => format!("bluegreen status {again}"),
+        Cause::Superseded { .. } => "give the deployment a new id, or deploy the image as a new deployment".to_owned(),
+        _ => format!("bluegreen status {again}"),
+    }
+}
+
+fn registry(error: &RegistryError) -> String {
+    match error {
+        RegistryError::ImageNotFound { .. } => "check that the image was pushed under this name and tag".to_owned(),
+        RegistryError::AccessDenied { .. } => {
+            "check the credentials: for ECR the role needs ecr:GetAuthorizationToken and ecr:BatchGetImage".to_owned()
+        }
+        RegistryError::Unreachable { .. } => "check this host's way to the registry: DNS, proxy, security group".to_owned(),
+        _ => "try again; bluegreen -v shows more".to_owned(),
+    }
+}
+
+fn runtime(error: &RuntimeError) -> String {
+    match error {
+        RuntimeError::Unreachable { denied: true, .. } => {
+            "run as root, or as a user of the group docker".to_owned()
+        }
+        RuntimeError::Unreachable { .. } => "start Docker: systemctl start docker".to_owned(),
+        RuntimeError::ImageNotFound { .. } => "check that the image was pushed under this name and tag".to_owned(),
+        RuntimeError::PullDenied { .. } => "check the registry's credentials on this host".to_owned(),
+        RuntimeError::RegistryUnreachable { .. } => "check this host's way to the registry, then deploy again".to_owned(),
+        RuntimeError::DiskFull { .. } => "make room: docker system df shows what takes it".to_owned(),
+        RuntimeError::PortTaken { port, .. } => format!("see who has it: ss -ltnp 'sport = :{port}'"),
+        RuntimeError::NameTaken { name } => {
+            format!("remove it (docker rm -f {name}), or take it over: `adopt = true` in bluegreen.toml")
+        }
+        RuntimeError::Network { name, .. } => format!("see docker network ls; make it: docker network create {name}"),
+        RuntimeError::Rejected { .. } => "mend the container's settings in bluegreen.toml".to_owned(),
+        _ => "try again; bluegreen -v shows more".to_owned(),
+    }
+}
+
+fn proxy(error: &ProxyError, again: &str) -> String {
+    match error {
+        ProxyError::NotRunning { .. } => "start nginx, then deploy again".to_owned(),
+        ProxyError::Broken { .. } => "mend nginx's configuration until nginx -t passes, then deploy again".to_owned(),
+        ProxyError::Unrecognized { .. } => format!("see what nginx needs: bluegreen nginx check {again}"),
+        _ => format!("bluegreen nginx check {again}"),
+    }
+}
+
+/// A command line, a configuration or an input that is wrong.
+pub(crate) fn settings(command: &'static str, error: &SettingsError, styled: bool) -> Verdict {
+    let mut causes = Vec::new();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        causes.push(cause.to_string());
+        source = cause.source();
+    }
+    let details = match error {
+        SettingsError::Config(error) => error.details(styled),
+        _ => String::new(),
+    };
+    let explained = Explained { message: error.to_string(), causes, details, ..Explained::default() };
+    Verdict::failure(command, Exit::Usage, explained, error.hint())
+}
+
+/// Anything else that went wrong before there was a run.
+pub(crate) fn other(command: &'static str, exit: Exit, message: impl Into<String>, error: &dyn Error) -> Verdict {
+    let mut causes = vec![error.to_string()];
+    let mut source = error.source();
+    while let Some(cause) = source {
+        causes.push(cause.to_string());
+        source = cause.source();
+    }
+    let explained = Explained { message: message.into(), causes, ..Explained::default() };
+    Verdict::failure(command, exit, explained, None)
+}

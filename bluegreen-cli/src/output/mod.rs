@@ -1,0 +1,127 @@
+//! What people and machines get to read. The result goes to stdout, everything else to stderr.
+//!
+//! A reader that has gone away is no reason to stop: CodeDeploy's agent closes our pipes when a hook's time is
+//! over, and a rollback that then died of a failed write would be the outage. So no write here ever fails.
+
+mod human;
+mod json;
+mod report;
+mod verdict;
+
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::Arc;
+
+use anstream::{AutoStream, ColorChoice};
+use bluegreen_core::event::Observer;
+
+use crate::args::{Global, Output, When};
+#[cfg(test)]
+pub(crate) use verdict::Line;
+pub(crate) use verdict::{Explained, Verdict};
+
+/// Longer lines are cut: one line of 2,048 characters would empty the log that CodeDeploy keeps.
+const LONGEST: usize = 400;
+
+/// Where to and how to print.
+#[derive(Debug, Clone)]
+pub(crate) struct Out {
+    format: Output,
+    color: When,
+    pub(crate) quiet: bool,
+    pub(crate) verbose: bool,
+    progress: bool,
+}
+
+impl Out {
+    pub(crate) fn new(global: &Global) -> Self {
+        Self {
+            format: global.output,
+            color: global.color,
+            quiet: global.quiet,
+            verbose: global.verbose > 0,
+            progress: !global.no_progress && !global.quiet && std::io::stderr().is_terminal(),
+        }
+    }
+
+    /// Whoever prints the events of a run.
+    pub(crate) fn observer(&self) -> Arc<dyn Observer> {
+        match self.format {
+            Output::Human => Arc::new(human::Human::new(self.clone())),
+            Output::Json => Arc::new(json::Json::new(self.clone())),
+        }
+    }
+
+    /// One line for a person, on stderr.
+    pub(crate) fn say(&self, line: &str) {
+        self.write(line, std::io::stderr());
+    }
+
+    /// The same, unless only the verdict is wanted.
+    pub(crate) fn mention(&self, line: &str) {
+        if !self.quiet {
+            self.say(line);
+        }
+    }
+
+    pub(crate) fn warn(&self, message: &str) {
+        let style = anstyle::AnsiColor::Yellow.on_default().bold();
+        self.say(&format!("{style}warning:{style:#} {}", plain(message)));
+    }
+
+    /// The result, on stdout.
+    pub(crate) fn result(&self, text: &str) {
+        self.write(text, std::io::stdout());
+    }
+
+    pub(crate) fn is_json(&self) -> bool {
+        self.format == Output::Json
+    }
+
+    /// Whether what goes to stderr may have colours.
+    pub(crate) fn is_styled(&self) -> bool {
+        self.choice(&std::io::stderr()) != ColorChoice::Never
+    }
+
+    fn choice<S: anstream::stream::RawStream>(&self, stream: &S) -> ColorChoice {
+        match self.color {
+            When::Auto => AutoStream::choice(stream),
+            When::Always => ColorChoice::AlwaysAnsi,
+            When::Never => ColorChoice::Never,
+        }
+    }
+
+    /// One write for a text and its end of line, so that lines of two processes do not mix.
+    fn write<S: anstream::stream::RawStream + anstream::stream::AsLockedWrite>(&self, text: &str, stream: S) {
+        let choice = self.choice(&stream);
+        let mut stream = AutoStream::new(stream, choice);
+        stream.write_all(format!("{text}\n").as_bytes()).and_then(|()| stream.flush()).ok();
+    }
+}
+
+/// A text that came from elsewhere as one line that can do no harm: no escape sequences, no further lines, and
+/// no longer than is kept.
+pub(crate) fn plain(text: &str) -> String {
+    let mut line: String = text
+        .trim()
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(LONGEST + 1)
+        .collect();
+    if line.chars().count() > LONGEST {
+        line = line.chars().take(LONGEST - 1).collect();
+        line.push('…');
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain;
+
+    #[test]
+    fn what_comes_from_elsewhere_is_one_short_harmless_line() {
+        assert_eq!(plain("a\x1b[31mb\r\nc\n"), "a [31mb  c");
+        assert_eq!(plain(&"x".repeat(5000)).chars().count(), 400);
+        assert_eq!(plain(&"x".repeat(400)).chars().count(), 400);
+    }
+}

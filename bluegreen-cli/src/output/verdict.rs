@@ -1,0 +1,142 @@
+//! The end of a command: what happened, why, what serves now, and what to type next. In this order, because
+//! only the last lines are sure to be kept.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::{Out, json::VERSION, plain, report};
+use crate::exit::Exit;
+
+/// Everything that there is to say at the end.
+#[derive(Debug, Clone)]
+pub(crate) struct Verdict {
+    /// The verb: `deploy`.
+    pub(crate) command: &'static str,
+    pub(crate) exit: Exit,
+    /// The result for people, for stdout; several lines where it is a table or a plan.
+    pub(crate) text: String,
+    /// The result for machines.
+    pub(crate) result: Value,
+    /// What went wrong.
+    pub(crate) error: Option<Explained>,
+    /// What to type next.
+    pub(crate) next: Option<String>,
+}
+
+/// What went wrong.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Explained {
+    /// In one line.
+    pub(crate) message: String,
+    /// The step, where there is one.
+    pub(crate) step: Option<String>,
+    /// What it was caused by, nearest first.
+    pub(crate) causes: Vec<String>,
+    /// Source lines with carets, or what a program printed: ready for people.
+    pub(crate) details: String,
+    /// The candidate's last log lines.
+    pub(crate) log: Vec<String>,
+    /// What serves now, in one line.
+    pub(crate) serving: Option<String>,
+    /// The same for machines.
+    pub(crate) serving_now: Value,
+}
+
+/// One piece of the output, and where it goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Line {
+    /// To stderr.
+    Say(String),
+    /// To stdout.
+    Result(String),
+}
+
+impl Verdict {
+    pub(crate) fn success(command: &'static str, text: impl Into<String>, result: Value) -> Self {
+        let text = text.into();
+        Self { command, exit: Exit::Success, text, result, error: None, next: None }
+    }
+
+    pub(crate) fn failure(command: &'static str, exit: Exit, error: Explained, next: Option<String>) -> Self {
+        Self { command, exit, text: String::new(), result: Value::Null, error: Some(error), next }
+    }
+
+    /// Prints it, writes the report, and says how the process ends.
+    pub(crate) fn deliver(&self, out: &Out, report: Option<&Path>) -> Exit {
+        if let Some(path) = report
+            && let Err(error) = report::write(path, &format!("{:#}\n", self.json()))
+        {
+            // What was done is done: a report that cannot be written changes neither that nor the exit code.
+            out.warn(&format!("the report {} could not be written: {error}", path.display()));
+        }
+        if out.is_json() {
+            out.result(&self.json().to_string());
+        } else {
+            self.print(out);
+        }
+        self.exit
+    }
+
+    fn print(&self, out: &Out) {
+        for line in self.lines(out.is_styled()) {
+            match line {
+                Line::Say(text) => out.say(&text),
+                Line::Result(text) => out.result(&text),
+            }
+        }
+    }
+
+    /// All that a person gets to read, in its order.
+    pub(crate) fn lines(&self, styled: bool) -> Vec<Line> {
+        let mut lines = Vec::new();
+        if let Some(error) = &self.error {
+            lines.extend(error.lines(styled).into_iter().map(Line::Say));
+            let serving = error.serving.iter().map(|serving| plain(&format!("serving now: {serving}")));
+            lines.push(Line::Say(format!("exit code {}: {}", self.exit.code(), self.exit.meaning())));
+            lines.extend(serving.map(Line::Say));
+        }
+        if !self.text.is_empty() {
+            lines.push(Line::Result(self.text.trim_end().to_owned()));
+        }
+        lines.extend(self.next.iter().map(|next| Line::Say(plain(&format!("next: {next}")))));
+        lines
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        let error = self.error.as_ref().map(|error| {
+            json!({
+                "message": error.message,
+                "step": error.step,
+                "causes": error.causes,
+                "details": Some(&error.details).filter(|details| !details.is_empty()),
+                "candidate_log": error.log,
+                "serving": error.serving_now,
+            })
+        });
+        json!({
+            "version": VERSION,
+            "event": "report",
+            "command": self.command,
+            "exit_code": self.exit.code(),
+            "outcome": self.exit.meaning(),
+            "result": self.result,
+            "error": error,
+            "next": self.next,
+        })
+    }
+}
+
+impl Explained {
+    fn lines(&self, styled: bool) -> Vec<String> {
+        let style = if styled { anstyle::AnsiColor::Red.on_default().bold() } else { anstyle::Style::new() };
+        let mut lines: Vec<String> = self.details.trim_end().lines().map(str::to_owned).collect();
+        if !self.log.is_empty() {
+            lines.push("the candidate's last log lines:".to_owned());
+            lines.extend(self.log.iter().map(|line| format!("  | {}", plain(line))));
+        }
+        lines.push(format!("{style}error:{style:#} {}", plain(&self.message)));
+        lines.extend(self.causes.iter().map(|cause| format!("  caused by: {}", plain(cause))));
+        lines
+    }
+}

@@ -1,0 +1,221 @@
+//! What a command line, a configuration file and image definitions add up to: one application, ready to be
+//! handed to the core. Nothing is touched and nobody is asked here.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bluegreen_core::adapter::nginx::Place;
+use bluegreen_core::model::{
+    AppName, AppSpec, Check, Color, Endpoint, ImageRef, InstanceName, LogPattern, NetworkAttachment, ParseError,
+    Publish, Slot, Slots,
+};
+
+use crate::args::{AppArgs, Global, InputArgs, PullArg};
+use crate::config::{self, App, Config, ConfigError, DEFAULT_GREEN, DEFAULT_PORT, Mode, NginxSettings};
+use crate::inputs::{self, Entry, InputError};
+use crate::nearest;
+
+/// One application and where its world is.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub(crate) app: App,
+    /// The Engine's address, when it is configured.
+    pub(crate) docker_host: Option<String>,
+    /// Where the journal is, when it is configured.
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Things that a person should know before it starts.
+    pub(crate) warnings: Vec<String>,
+    /// What to type after a verb to mean this application again.
+    pub(crate) again: String,
+}
+
+/// Why it is not known what to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SettingsError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Input(#[from] InputError),
+    #[error("there is no configuration file: looked for {} and {}", config::DEFAULT_PATHS[0], config::DEFAULT_PATHS[1])]
+    NoConfig,
+    #[error("the configuration has no application {wanted}; it has {}", names.join(", "))]
+    UnknownApp { wanted: String, names: Vec<String>, nearest: Option<String> },
+    #[error("the configuration has several applications ({}): say which", names.join(", "))]
+    WhichApp { names: Vec<String> },
+    #[error("there is no image to deploy for {app}")]
+    NoImage { app: AppName },
+    #[error("the image definitions name no application")]
+    NoName,
+    #[error("{text:?} in the image definitions names no application")]
+    BadName {
+        text: String,
+        #[source]
+        source: ParseError,
+    },
+    #[error("{} cannot be used", path.display())]
+    ConfPath {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl SettingsError {
+    /// What to do about it, in one line.
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Self::Config(_) | Self::Input(_) | Self::ConfPath { .. } => None,
+            Self::NoConfig => Some(
+                "name one with --config, or give --image-definitions FILE --nginx-conf FILE".to_owned(),
+            ),
+            Self::UnknownApp { nearest, .. } => nearest.as_ref().map(|name| format!("did you mean {name}?")),
+            Self::WhichApp { names } => names.first().map(|name| format!("for example: bluegreen … {name}")),
+            Self::NoImage { .. } => {
+                Some("give --image REF or --image-definitions FILE, or `image` in the configuration".to_owned())
+            }
+            Self::NoName | Self::BadName { .. } => Some("name the application: bluegreen deploy APP …".to_owned()),
+        }
+    }
+}
+
+/// The application that `status`, `rollback` and the like are about.
+///
+/// # Errors
+///
+/// When the configuration is wrong or missing, or several applications could be meant.
+pub(crate) fn target(global: &Global, args: &AppArgs) -> Result<Target, SettingsError> {
+    if let (Some(conf), Some(app), None) = (&args.nginx_conf, &args.app, &global.config) {
+        return as_the_script(app.clone(), conf, None);
+    }
+    let path = config::locate(global.config.as_deref()).ok_or(SettingsError::NoConfig)?;
+    let config = config::load(&path)?;
+    let app = choose(&config, args.app.as_ref())?.clone();
+    Ok(within(global, config, app))
+}
+
+/// The application and the image that `deploy` and `plan` are about.
+///
+/// # Errors
+///
+/// As [`target`], and when the image definitions are wrong.
+pub(crate) fn deployment(global: &Global, input: &InputArgs) -> Result<(Target, ImageRef), SettingsError> {
+    let definitions = input.image_definitions.as_deref().map(inputs::read).transpose()?;
+    let select = |app: Option<&AppName>| -> Result<Option<Entry>, InputError> {
+        let app = app.map(AppName::as_str);
+        definitions.as_ref().map(|all| all.select(input.name.as_deref(), app).cloned()).transpose()
+    };
+    // A file of nginx's own and no configuration that was asked for: the shell script's inputs. A bluegreen.toml
+    // that happens to lie about must not change what they mean.
+    if let (Some(conf), None) = (&input.nginx_conf, &global.config) {
+        let entry = select(input.app.as_ref())?;
+        let name = match (&input.app, entry.as_ref().and_then(|entry| entry.name.clone())) {
+            (Some(app), _) => app.clone(),
+            (None, Some(text)) => {
+                AppName::new(text.as_str()).map_err(|source| SettingsError::BadName { text, source })?
+            }
+            (None, None) => return Err(SettingsError::NoName),
+        };
+        let image = input.image.clone().or(entry.map(|entry| entry.image));
+        let image = image.ok_or_else(|| SettingsError::NoImage { app: name.clone() })?;
+        return Ok((as_the_script(name, conf, input.pull)?, image));
+    }
+    let path = config::locate(global.config.as_deref()).ok_or(SettingsError::NoConfig)?;
+    let config = config::load(&path)?;
+    let named = match &input.app {
+        Some(app) => Some(app.clone()),
+        // With several applications it is the image definitions that say which one.
+        None if config.apps.len() > 1 => {
+            select(None)?.and_then(|entry| entry.name).and_then(|name| AppName::new(name).ok())
+        }
+        None => None,
+    };
+    let mut app = choose(&config, named.as_ref())?.clone();
+    let entry = select(Some(&app.spec.name))?;
+    let image = input.image.clone().or(entry.map(|entry| entry.image)).or_else(|| app.image.clone());
+    let image = image.ok_or_else(|| SettingsError::NoImage { app: app.spec.name.clone() })?;
+    app.pull = input.pull.or(app.pull);
+    if let Some(conf) = &input.nginx_conf {
+        app.nginx.conf = Some(on_this_host(conf)?);
+    }
+    Ok((within(global, config, app), image))
+}
+
+fn within(global: &Global, config: Config, app: App) -> Target {
+    let mut warnings = Vec::new();
+    let open = |slot: &Slot| slot.publish.is_some_and(|publish| publish.ip.is_unspecified());
+    if Color::ALL.iter().any(|color| open(app.spec.slots.of(*color))) {
+        warnings.push(OPEN_PORTS.to_owned());
+    }
+    let mut again = app.spec.name.to_string();
+    if let Some(path) = &global.config {
+        again.push_str(&format!(" --config {}", quoted(path)));
+    }
+    Target { app, docker_host: config.docker_host, state_dir: config.state_dir, warnings, again }
+}
+
+const OPEN_PORTS: &str = "the containers' ports are open to every network, past the host's firewall; \
+                          safer: `publish = \"127.0.0.1\"` in bluegreen.toml";
+
+fn choose<'c>(config: &'c Config, wanted: Option<&AppName>) -> Result<&'c App, SettingsError> {
+    let names = || config.apps.keys().map(ToString::to_string).collect::<Vec<_>>();
+    let Some(wanted) = wanted else {
+        let mut apps = config.apps.values();
+        return match (apps.next(), apps.next()) {
+            (Some(app), None) => Ok(app),
+            _ => Err(SettingsError::WhichApp { names: names() }),
+        };
+    };
+    config.apps.get(wanted).ok_or_else(|| {
+        let names = names();
+        let nearest = nearest::name(wanted.as_str(), names.iter().map(String::as_str)).map(str::to_owned);
+        SettingsError::UnknownApp { wanted: wanted.to_string(), names, nearest }
+    })
+}
+
+/// The file as a whole path: the working directory is not the same when nginx's container is looked into.
+fn on_this_host(conf: &Path) -> Result<PathBuf, SettingsError> {
+    conf.canonicalize().map_err(|source| SettingsError::ConfPath { path: conf.to_owned(), source })
+}
+
+/// What the shell script does, under its own names, so that either can follow the other.
+fn as_the_script(name: AppName, conf: &Path, pull: Option<PullArg>) -> Result<Target, SettingsError> {
+    let conf = on_this_host(conf)?;
+    let place = |color: Color, host_port: u16| -> Result<Slot, ParseError> {
+        let container = InstanceName::new(format!("{name}-{host_port}"))?;
+        let endpoint = Endpoint::new(container.as_str(), DEFAULT_PORT)?;
+        let mut slot = Slot::new(color, container, DEFAULT_PORT, endpoint);
+        slot.publish = Some(Publish::on(IpAddr::V4(Ipv4Addr::UNSPECIFIED), host_port));
+        Ok(slot)
+    };
+    let bad_name = |source| SettingsError::BadName { text: name.to_string(), source };
+    let slots = Slots {
+        blue: place(Color::Blue, DEFAULT_PORT).map_err(bad_name)?,
+        green: place(Color::Green, DEFAULT_GREEN).map_err(bad_name)?,
+    };
+    let container = InstanceName::new("nginx").map_err(bad_name)?;
+    let mut spec = AppSpec::new(name, slots);
+    spec.options.networks = vec![NetworkAttachment::new("dev")];
+    spec.gate.checks = vec![Check::Log(LogPattern::text("localhost:3000"))];
+    spec.gate.deadline = Duration::from_secs(30);
+    spec.adopt = true;
+    let nginx = NginxSettings {
+        place: Place::Container { name: container },
+        mode: Mode::Rewrite,
+        conf: Some(conf),
+        ..NginxSettings::default()
+    };
+    let again = format!("{} --nginx-conf {}", spec.name, nginx.conf.as_deref().map(quoted).unwrap_or_default());
+    let app = App { spec, image: None, pull, nginx };
+    let warnings = vec![OPEN_PORTS.to_owned()];
+    Ok(Target { app, docker_host: None, state_dir: None, warnings, again })
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    shlex::try_quote(&text).map(|quoted| quoted.into_owned()).unwrap_or(text)
+}
+
+#[cfg(test)]
+mod tests;

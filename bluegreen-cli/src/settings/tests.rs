@@ -1,0 +1,94 @@
+use clap::Parser as _;
+
+use super::*;
+use crate::args::{Cli, Command};
+
+/// A directory with the given files, and what a command line means in it.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn with(files: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let mut file = std::fs::File::create(dir.path().join(name)).unwrap();
+            std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+        }
+        Self(dir)
+    }
+
+    /// `@name` is a file of this place.
+    fn deployment(&self, line: &str) -> Result<(Target, ImageRef), SettingsError> {
+        let line = line.replace('@', &format!("{}/", self.0.path().display()));
+        let cli = Cli::try_parse_from(shlex::split(&format!("bluegreen deploy {line}")).unwrap()).unwrap();
+        let Command::Deploy(args) = cli.command else { panic!("not a deploy") };
+        deployment(&cli.global, &args.input)
+    }
+
+    fn refusal(&self, line: &str) -> String {
+        let error = self.deployment(line).unwrap_err();
+        let text = format!("{error}\n  hint: {}", error.hint().unwrap_or_default());
+        text.replace(&format!("{}/", self.0.path().display()), "@")
+    }
+}
+
+const TWO: &str = "[app.web]\nimage = \"r.io/web:0\"\n[app.api]\nports = { blue = 3001, green = 4001 }\n";
+const ENTRY: &str = r#"[{"name":"web","imageUri":"r.io/web:1"}]"#;
+
+#[test]
+fn the_scripts_inputs_alone_mean_what_the_script_does() {
+    let place = Place::with(&[("i.json", ENTRY), ("default.conf", "")]);
+    let (target, image) = place.deployment("--image-definitions @i.json --nginx-conf @default.conf").unwrap();
+    let spec = &target.app.spec;
+    assert_eq!(image.to_string(), "r.io/web:1");
+    let (blue, green) = (&spec.slots.blue, &spec.slots.green);
+    assert_eq!((blue.name.as_str(), green.name.as_str()), ("web-3000", "web-4000"));
+    assert_eq!(blue.endpoint.to_string(), "web-3000:3000");
+    let publish = green.publish.unwrap();
+    assert_eq!((publish.ip.to_string().as_str(), publish.port, green.port), ("0.0.0.0", 4000, 3000));
+    assert_eq!(spec.options.networks, [NetworkAttachment::new("dev")]);
+    assert_eq!(spec.gate.checks, [Check::Log(LogPattern::text("localhost:3000"))]);
+    assert_eq!(spec.gate.deadline, Duration::from_secs(30));
+    assert!(spec.adopt);
+    assert_eq!(target.app.nginx.mode, Mode::Rewrite);
+    assert!(target.app.nginx.in_container());
+    assert!(target.warnings[0].contains("publish = \"127.0.0.1\""), "the safer setting is named");
+    assert!(target.again.starts_with("web --nginx-conf /"), "{}", target.again);
+}
+
+#[test]
+fn the_application_is_the_one_that_the_definitions_name() {
+    let place = Place::with(&[("c.toml", TWO), ("i.json", ENTRY)]);
+    let (target, image) = place.deployment("--config @c.toml --image-definitions @i.json").unwrap();
+    assert_eq!((target.app.spec.name.as_str(), image.to_string().as_str()), ("web", "r.io/web:1"));
+    let (_, image) = place.deployment("web --config @c.toml").unwrap();
+    assert_eq!(image.to_string(), "r.io/web:0", "without anything else the configured one");
+    let (_, image) = place.deployment("api --config @c.toml --image r.io/api:7").unwrap();
+    assert_eq!(image.to_string(), "r.io/api:7");
+}
+
+#[test]
+fn what_is_not_clear_is_refused_with_a_way_on() {
+    let place = Place::with(&[
+        ("c.toml", TWO),
+        ("i.json", ENTRY),
+        ("other.json", r#"[{"name":"shop","imageUri":"r.io/shop:1"}]"#),
+        ("detail.json", r#"{"ImageURI":"r.io/web:1"}"#),
+        ("bad.json", r#"[{"name":"a b","imageUri":"r.io/web:1"}]"#),
+        ("default.conf", ""),
+    ]);
+    let lines = [
+        "--config @c.toml",
+        "wep --config @c.toml",
+        "api --config @c.toml",
+        "--config @none.toml",
+        "--config @c.toml --image-definitions @other.json",
+        "api --config @c.toml --image-definitions @i.json",
+        "--image-definitions @detail.json --nginx-conf @default.conf",
+        "--image-definitions @bad.json --nginx-conf @default.conf",
+        "--image-definitions @i.json --nginx-conf @none.conf",
+        "--image-definitions @none.json --nginx-conf @default.conf",
+        "web --nginx-conf @default.conf",
+    ];
+    let report: Vec<String> = lines.iter().map(|line| format!("{line}\n  {}", place.refusal(line))).collect();
+    insta::assert_snapshot!(report.join("\n"));
+}

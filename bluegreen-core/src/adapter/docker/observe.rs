@@ -1,0 +1,216 @@
+//! From the Engine's description of a container to ours.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr};
+
+use bollard::models::{
+    ContainerInspectResponse, ContainerState, ContainerStateStatusEnum as Status, EndpointSettings, Health,
+    HealthStatusEnum,
+};
+use bollard::query_parameters::ListContainersOptions;
+use futures_util::future::try_join_all;
+
+use super::Docker;
+use super::create::label;
+use super::error::Failure;
+use crate::model::{AppName, InstanceName};
+use crate::port::{HealthStatus, Instance, InstanceId, InstanceState, Ownership, RuntimeError};
+
+impl Docker {
+    pub(super) async fn inspect(&self, id: &str) -> Result<Option<ContainerInspectResponse>, RuntimeError> {
+        match self.engine().await?.inspect_container(id, None).await.map_err(Failure::from) {
+            Ok(found) => Ok(Some(found)),
+            Err(failure) if failure.is_not_found() => Ok(None),
+            Err(failure) => Err(failure.other("looking at the container", self.address())),
+        }
+    }
+
+    /// By name and by nothing else: the Engine also takes the beginning of an id for a name, and its list filter
+    /// takes part of a name.
+    pub(super) async fn inspect_name(
+        &self,
+        name: &InstanceName,
+    ) -> Result<Option<ContainerInspectResponse>, RuntimeError> {
+        match self.engine().await?.inspect_container(name.as_str(), None).await.map_err(Failure::from) {
+            Ok(found) => Ok(Some(found).filter(|found| plain_name(found) == Some(name.as_str()))),
+            Err(failure)
+                if failure.said().is_some_and(|said| said.is_not_found() || said.is_ambiguous_prefix()) =>
+            {
+                Ok(None)
+            }
+            Err(failure) => Err(failure.other("looking at the container", self.address())),
+        }
+    }
+
+    pub(super) async fn list_app(&self, app: &AppName) -> Result<Vec<Instance>, RuntimeError> {
+        let filter = HashMap::from([("label".to_owned(), vec![format!("{}={app}", label::APP)])]);
+        let options = ListContainersOptions { all: true, filters: Some(filter), ..Default::default() };
+        let listed = self.engine().await?.list_containers(Some(options)).await;
+        let listed = listed.map_err(|error| self.other("listing containers", error))?;
+        // The list has neither exit codes nor restarts. There are a handful, at 0.6 ms each.
+        let ids: Vec<_> = listed.into_iter().filter_map(|summary| summary.id).collect();
+        let found = try_join_all(ids.iter().map(|id| self.inspect(id))).await?;
+        let mut instances: Vec<_> = found.iter().flatten().filter_map(instance).collect();
+        instances.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(instances)
+    }
+}
+
+/// The name without the Engine's slash.
+fn plain_name(found: &ContainerInspectResponse) -> Option<&str> {
+    found.name.as_deref().map(|name| name.strip_prefix('/').unwrap_or(name))
+}
+
+/// `None` for what no call of ours can have asked about: a container without an id or with a name of one letter.
+pub(super) fn instance(found: &ContainerInspectResponse) -> Option<Instance> {
+    let id = InstanceId::new(found.id.clone()?);
+    let name = InstanceName::new(plain_name(found)?).ok()?;
+    let mut instance = Instance::new(id, name, state(found.state.as_ref()));
+    let config = found.config.as_ref();
+    instance.owned = config.and_then(|config| config.labels.as_ref()).and_then(ownership);
+    instance.image = config.and_then(|config| config.image.clone()).unwrap_or_default();
+    let mode = found.host_config.as_ref().and_then(|host| host.network_mode.as_deref()).unwrap_or_default();
+    let none = HashMap::new();
+    let networks =
+        found.network_settings.as_ref().and_then(|settings| settings.networks.as_ref()).unwrap_or(&none);
+    instance.networks = addresses(networks);
+    instance.ip = if mode == "host" {
+        Some(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    } else {
+        first_network(networks, mode).and_then(address).or_else(|| instance.networks.values().next().copied())
+    };
+    let pid = found.state.as_ref().and_then(|state| state.pid);
+    instance.pid = pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0);
+    instance.restarts = found.restart_count.and_then(|count| u32::try_from(count).ok()).unwrap_or(0);
+    instance.health = found.state.as_ref().and_then(|state| state.health.as_ref()).and_then(health);
+    instance.mounts = found
+        .mounts
+        .iter()
+        .flatten()
+        .filter_map(|mount| Some((mount.source.clone()?, mount.destination.clone()?)))
+        .filter(|(source, _)| !source.is_empty())
+        .collect();
+    Some(instance)
+}
+
+fn addresses(networks: &HashMap<String, EndpointSettings>) -> BTreeMap<String, IpAddr> {
+    networks.iter().filter_map(|(name, endpoint)| Some((name.clone(), address(endpoint)?))).collect()
+}
+
+fn address(endpoint: &EndpointSettings) -> Option<IpAddr> {
+    let of = |text: &Option<String>| text.as_deref().and_then(|text| text.parse().ok());
+    of(&endpoint.ip_address).or_else(|| of(&endpoint.global_ipv6_address))
+}
+
+/// The network that the container was made on: the mode names it by its id when it is ours, and by its name when
+/// the docker command made it.
+fn first_network<'a>(
+    networks: &'a HashMap<String, EndpointSettings>,
+    mode: &str,
+) -> Option<&'a EndpointSettings> {
+    let mode = if mode == "default" { "bridge" } else { mode };
+    networks
+        .get(mode)
+        .or_else(|| networks.values().find(|endpoint| endpoint.network_id.as_deref() == Some(mode)))
+}
+
+fn ownership(labels: &HashMap<String, String>) -> Option<Ownership> {
+    let get = |name: &str| labels.get(name).map(String::as_str);
+    Some(Ownership::new(
+        get(label::APP)?.parse().ok()?,
+        get(label::COLOR)?.parse().ok()?,
+        get(label::DEPLOYMENT)?.parse().ok()?,
+        get(label::DIGEST)?.parse().ok()?,
+        get(label::FINGERPRINT)?.to_owned(),
+    ))
+}
+
+fn state(state: Option<&ContainerState>) -> InstanceState {
+    let Some(state) = state else { return InstanceState::Other("unknown".to_owned()) };
+    let exit_code = state.exit_code.unwrap_or(0);
+    match state.status {
+        Some(Status::CREATED) => InstanceState::Created,
+        Some(Status::RUNNING) => InstanceState::Running,
+        Some(Status::RESTARTING) => InstanceState::Restarting { exit_code },
+        Some(Status::EXITED) => InstanceState::Exited {
+            exit_code,
+            oom_killed: state.oom_killed.unwrap_or(false),
+            error: state.error.clone().filter(|error| !error.is_empty()),
+        },
+        Some(status) => InstanceState::Other(status.to_string()),
+        None => InstanceState::Other("unknown".to_owned()),
+    }
+}
+
+fn health(health: &Health) -> Option<HealthStatus> {
+    match health.status {
+        Some(HealthStatusEnum::STARTING) => Some(HealthStatus::Starting),
+        Some(HealthStatusEnum::HEALTHY) => Some(HealthStatus::Healthy),
+        Some(HealthStatusEnum::UNHEALTHY) => {
+            let last = health.log.as_ref().and_then(|log| log.last()).and_then(|last| last.output.as_deref());
+            Some(HealthStatus::Unhealthy { output: last.unwrap_or_default().trim().to_owned() })
+        }
+        Some(HealthStatusEnum::NONE | HealthStatusEnum::EMPTY) | None => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(json: serde_json::Value) -> Instance {
+        instance(&serde_json::from_value(json).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_address_is_the_first_networks() {
+        let container = |mode: &str| {
+            parse(serde_json::json!({
+                "Id": "12ab", "Name": "/web",
+                "State": {"Status": "running", "Pid": 7},
+                "HostConfig": {"NetworkMode": mode},
+                "NetworkSettings": {"Networks": {
+                    "a": {"NetworkID": "id-a", "IPAddress": "10.0.0.1"},
+                    "b": {"NetworkID": "id-b", "IPAddress": "10.0.1.1"},
+                    "c": {"NetworkID": "id-c", "IPAddress": ""},
+                }},
+            }))
+        };
+        for (mode, ip) in
+            [("id-b", "10.0.1.1"), ("b", "10.0.1.1"), ("id-c", "10.0.0.1"), ("host", "127.0.0.1")]
+        {
+            assert_eq!(container(mode).ip, Some(ip.parse().unwrap()), "{mode}");
+        }
+        assert_eq!(container("b").networks.len(), 2);
+        assert_eq!(container("b").pid, Some(7));
+    }
+
+    #[test]
+    fn incomplete_labels_are_no_ownership() {
+        let labels = |color: &str| {
+            HashMap::from(
+                [
+                    (label::APP, "shop"),
+                    (label::COLOR, color),
+                    (label::DEPLOYMENT, "d-1"),
+                    (label::DIGEST, &format!("sha256:{}", "0".repeat(64))),
+                    (label::FINGERPRINT, "f"),
+                ]
+                .map(|(name, value)| (name.to_owned(), value.to_owned())),
+            )
+        };
+        assert!(ownership(&labels("blue")).is_some());
+        assert!(ownership(&labels("red")).is_none());
+    }
+
+    #[test]
+    fn the_last_health_output_counts() {
+        let container = parse(serde_json::json!({
+            "Id": "12ab", "Name": "/web",
+            "State": {"Status": "running", "Health": {"Status": "unhealthy", "Log": [
+                {"ExitCode": 0, "Output": "fine\n"}, {"ExitCode": 1, "Output": "no database\n"},
+            ]}},
+        }));
+        assert_eq!(container.health, Some(HealthStatus::Unhealthy { output: "no database".to_owned() }));
+    }
+}

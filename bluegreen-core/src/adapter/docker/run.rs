@@ -1,0 +1,232 @@
+//! Making, starting, stopping and removing containers.
+
+use std::time::Duration;
+
+use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum as Status};
+use bollard::query_parameters::{CreateContainerOptions, RemoveContainerOptions, StopContainerOptions};
+
+use super::answer::Said;
+use super::create::{self, label, whole_seconds};
+use super::error::Failure;
+use super::network::{self, Attached};
+use super::{ANSWER_WITHIN, Docker, observe};
+use crate::model::InstanceSpec;
+use crate::port::{Instance, RuntimeError};
+
+/// The Engine's own stop grace where nothing else is set.
+const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+
+/// How long a removal that somebody else has begun is waited for.
+const REMOVAL_WITHIN: Duration = Duration::from_secs(10);
+
+/// What to do with the container that has the name already.
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    /// It is the one that is wanted.
+    Reuse,
+    /// It is ours, or given to us.
+    Replace,
+    /// It is none of our business.
+    Taken,
+}
+
+fn judge(found: &ContainerInspectResponse, spec: &InstanceSpec) -> Found {
+    let label = |name: &str| found.config.as_ref()?.labels.as_ref()?.get(name).map(String::as_str);
+    match label(label::APP) {
+        Some(app) if app == spec.app.as_str() => {
+            let whole = !matches!(status(found), Some(Status::DEAD | Status::REMOVING));
+            if whole && label(label::FINGERPRINT) == Some(&spec.fingerprint()) {
+                Found::Reuse
+            } else {
+                Found::Replace
+            }
+        }
+        None if spec.adopt => Found::Replace,
+        // Another application's container is taken whatever this one's configuration says about adopting.
+        _ => Found::Taken,
+    }
+}
+
+fn status(found: &ContainerInspectResponse) -> Option<Status> {
+    found.state.as_ref()?.status
+}
+
+fn is_running(found: &ContainerInspectResponse) -> bool {
+    matches!(status(found), Some(Status::RUNNING | Status::RESTARTING | Status::PAUSED | Status::STOPPING))
+}
+
+fn is_ours(found: &ContainerInspectResponse) -> bool {
+    let labels = found.config.as_ref().and_then(|config| config.labels.as_ref());
+    labels.is_some_and(|labels| labels.contains_key(label::APP))
+}
+
+impl Docker {
+    pub(super) async fn run(&self, spec: &InstanceSpec) -> Result<Instance, RuntimeError> {
+        create::check(spec)?;
+        if let Some(found) = self.inspect_name(&spec.slot.name).await? {
+            let id = found.id.clone().unwrap_or_default();
+            match judge(&found, spec) {
+                Found::Taken => return Err(RuntimeError::NameTaken { name: spec.slot.name.to_string() }),
+                Found::Reuse => match self.reuse(spec, &id, &found).await {
+                    // A network that it was made with is gone: it can never start again as it is.
+                    Err(RuntimeError::Network { .. }) if !is_running(&found) => {}
+                    outcome => return outcome,
+                },
+                Found::Replace => {}
+            }
+            // It may be running; its process gets the chance to end well.
+            self.stop(&id, None).await?;
+            self.remove(&id).await?;
+        }
+        self.create(spec).await
+    }
+
+    async fn create(&self, spec: &InstanceSpec) -> Result<Instance, RuntimeError> {
+        let networks = self.networks(spec).await?;
+        let first = networks.first().map_or("bridge", |first| &first.wanted.name);
+        let options = CreateContainerOptions { name: Some(spec.slot.name.to_string()), ..Default::default() };
+        let made = self
+            .engine()
+            .await?
+            .create_container(Some(options), create::body(spec, &networks))
+            .await
+            .map_err(|error| Failure::from(error).run("making the container", spec, first, self.address()))?;
+        for further in networks.iter().skip(1) {
+            self.attach(spec, &made.id, further).await?;
+        }
+        self.start(spec, &made.id, &networks).await
+    }
+
+    /// Makes sure that a container of the right fingerprint is attached and runs: whoever made it may have been
+    /// interrupted in between.
+    async fn reuse(
+        &self,
+        spec: &InstanceSpec,
+        id: &str,
+        found: &ContainerInspectResponse,
+    ) -> Result<Instance, RuntimeError> {
+        let attached = found.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
+        let complete = network::wanted(spec)
+            .iter()
+            .all(|wanted| attached.is_some_and(|attached| attached.contains_key(&wanted.name)));
+        if is_running(found) && complete && status(found) != Some(Status::PAUSED) {
+            return self.instance(id).await;
+        }
+        let networks = self.networks(spec).await?;
+        for network in &networks {
+            if !attached.is_some_and(|attached| attached.contains_key(&network.wanted.name)) {
+                self.attach(spec, id, network).await?;
+            }
+        }
+        if status(found) == Some(Status::PAUSED) {
+            let unpaused = self.engine().await?.unpause_container(id).await;
+            unpaused.map_err(|error| self.other("letting the container go on", error))?;
+        }
+        self.start(spec, id, &networks).await
+    }
+
+    /// Starts it; a container that runs is left alone by the Engine.
+    async fn start(
+        &self,
+        spec: &InstanceSpec,
+        id: &str,
+        networks: &[Attached],
+    ) -> Result<Instance, RuntimeError> {
+        let names: Vec<_> = networks.iter().map(|network| network.wanted.name.as_str()).collect();
+        let started = self.engine().await?.start_container(id, None).await;
+        started.map_err(|error| {
+            Failure::from(error).run("starting the container", spec, &names.join(", "), self.address())
+        })?;
+        self.instance(id).await
+    }
+
+    async fn instance(&self, id: &str) -> Result<Instance, RuntimeError> {
+        let found = self.inspect(id).await?.as_ref().and_then(observe::instance);
+        found.ok_or_else(|| RuntimeError::Other {
+            operation: "looking at the container",
+            source: "somebody removed it in the meantime".into(),
+        })
+    }
+
+    pub(super) async fn stop(&self, id: &str, grace: Option<Duration>) -> Result<(), RuntimeError> {
+        let Some(found) = self.inspect(id).await? else { return Ok(()) };
+        if !is_running(&found) {
+            return Ok(());
+        }
+        let own = found.config.as_ref().and_then(|config| config.stop_timeout);
+        let own =
+            own.and_then(|seconds| u64::try_from(seconds).ok()).map_or(DEFAULT_GRACE, Duration::from_secs);
+        // A client that gives up earlier than the Engine does not cancel the stop, it only does not see its end.
+        let client = self.engine().await?.clone().with_timeout(ANSWER_WITHIN + grace.unwrap_or(own));
+        let options = StopContainerOptions { t: grace.map(whole_seconds), signal: None };
+        match client.stop_container(id, Some(options)).await.map_err(Failure::from) {
+            Ok(()) => Ok(()),
+            Err(failure) if failure.is_not_found() => Ok(()),
+            Err(failure) => Err(failure.other("stopping the container", self.address())),
+        }
+    }
+
+    pub(super) async fn remove(&self, id: &str) -> Result<(), RuntimeError> {
+        let Some(found) = self.inspect(id).await? else { return Ok(()) };
+        // Nameless volumes go with a container of ours, or every release would leave some. Somebody else's may
+        // hold what nobody has a copy of.
+        let options = RemoveContainerOptions { force: true, v: is_ours(&found), link: false };
+        match self.engine().await?.remove_container(id, Some(options)).await.map_err(Failure::from) {
+            Ok(()) => Ok(()),
+            Err(failure) if failure.is_not_found() => Ok(()),
+            Err(failure) if failure.said().is_some_and(Said::is_removal_in_progress) => {
+                self.until_gone(id).await
+            }
+            Err(failure) => Err(failure.other("removing the container", self.address())),
+        }
+    }
+
+    /// The name is free only when the removal is through.
+    async fn until_gone(&self, id: &str) -> Result<(), RuntimeError> {
+        let gone = async {
+            while self.inspect(id).await?.is_some() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Ok(())
+        };
+        tokio::time::timeout(REMOVAL_WITHIN, gone).await.unwrap_or_else(|_| {
+            Err(RuntimeError::Other {
+                operation: "removing the container",
+                source: "a removal is in progress and does not end".into(),
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapter::docker::create::tests::spec;
+
+    fn found(status: &str, labels: &[(&str, &str)]) -> ContainerInspectResponse {
+        let labels: std::collections::BTreeMap<_, _> = labels.iter().copied().collect();
+        let json = serde_json::json!({"State": {"Status": status}, "Config": {"Labels": labels}});
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn whose_container_it_is_decides() {
+        let (mut spec, other) = (spec(), "other");
+        let fingerprint = spec.fingerprint();
+        let ours = [("bluegreen.app", "shop"), ("bluegreen.fingerprint", fingerprint.as_str())];
+        let theirs = [("bluegreen.app", other), ("bluegreen.fingerprint", fingerprint.as_str())];
+        let earlier = [("bluegreen.app", "shop"), ("bluegreen.fingerprint", "0")];
+        for adopt in [false, true] {
+            spec.adopt = adopt;
+            assert_eq!(judge(&found("running", &ours), &spec), Found::Reuse);
+            assert_eq!(judge(&found("exited", &ours), &spec), Found::Reuse);
+            assert_eq!(judge(&found("dead", &ours), &spec), Found::Replace);
+            assert_eq!(judge(&found("running", &earlier), &spec), Found::Replace);
+            assert_eq!(judge(&found("running", &[("bluegreen.app", "shop")]), &spec), Found::Replace);
+            assert_eq!(judge(&found("running", &theirs), &spec), Found::Taken);
+        }
+        assert_eq!(judge(&found("running", &[]), &spec), Found::Replace);
+        spec.adopt = false;
+        assert_eq!(judge(&found("running", &[]), &spec), Found::Taken);
+    }
+}

@@ -1,0 +1,286 @@
+//! What `nginx -T` shows: all files of a configuration, and what can be found in them. Pure.
+
+use std::net::IpAddr;
+
+use super::syntax::{self, Directive};
+
+/// How deep includes may lie in each other; a circle is refused by nginx itself.
+const DEPTH: usize = 16;
+
+/// All files of a configuration, the main one first.
+#[derive(Debug)]
+pub(super) struct Dump {
+    files: Vec<File>,
+}
+
+#[derive(Debug)]
+struct File {
+    path: String,
+    text: String,
+    directives: Vec<Directive>,
+}
+
+/// A virtual server that was looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Server {
+    /// Where it takes plain HTTP from anybody.
+    pub(super) listens: Vec<(Option<IpAddr>, u16)>,
+    /// Its first name that is a plain host name.
+    pub(super) name: Option<String>,
+    /// The path of the location in which it was found, when that is a plain prefix.
+    pub(super) path: Option<String>,
+}
+
+impl Dump {
+    /// Reads nginx's output. A file that cannot be read here (one with code of another language inside) is kept
+    /// without its directives.
+    pub(super) fn read(output: &str) -> Self {
+        let mut files: Vec<File> = Vec::new();
+        for line in output.split_inclusive('\n') {
+            let path =
+                line.trim_end().strip_prefix("# configuration file ").and_then(|path| path.strip_suffix(':'));
+            match (path, files.last_mut()) {
+                (Some(path), _) => {
+                    files.push(File { path: path.to_owned(), text: String::new(), directives: Vec::new() });
+                }
+                (None, Some(file)) => file.text.push_str(line),
+                (None, None) => {}
+            }
+        }
+        for file in &mut files {
+            file.directives = syntax::parse(&syntax::ascii(file.text.as_bytes())).unwrap_or_default();
+        }
+        Self { files }
+    }
+
+    /// The path of the main file.
+    pub(super) fn main(&self) -> &str {
+        self.files.first().map_or("nginx.conf", |file| &file.path)
+    }
+
+    /// Whether a file of this path is read.
+    pub(super) fn reads(&self, path: &str) -> bool {
+        self.files.iter().any(|file| file.path == path)
+    }
+
+    /// The files of this name or with this content: where nginx reads what lies on our disk, and what it reads
+    /// instead.
+    pub(super) fn named(&self, name: &str) -> impl Iterator<Item = (&str, &str)> {
+        let suffix = format!("/{name}");
+        let files = self.files.iter().filter(move |file| file.path.ends_with(&suffix));
+        files.map(|file| (file.path.as_str(), file.text.as_str()))
+    }
+
+    /// The content that every file has, without what nginx adds at its end.
+    pub(super) fn contains_text(&self, text: &str) -> bool {
+        self.files.iter().any(|file| file.text.trim_end() == text.trim_end())
+    }
+
+    /// Whether an include that was written as `pattern` takes this file.
+    pub(super) fn includes(&self, pattern: &str, path: &str) -> bool {
+        let relative = !pattern.starts_with('/');
+        let dir = self.main().rsplit_once('/').map_or("", |(dir, _)| dir);
+        if relative { glob(&format!("{dir}/{pattern}"), path) } else { glob(pattern, path) }
+    }
+
+    /// Calls `visit` with each directive as nginx meets it, includes followed, and the blocks that it stands in,
+    /// outermost first.
+    pub(super) fn visit<'a>(&'a self, visit: &mut dyn FnMut(&'a Directive, &[&'a Directive])) {
+        if let Some(main) = self.files.first() {
+            self.visit_all(&main.directives, &mut Vec::new(), 0, visit);
+        }
+    }
+
+    fn visit_all<'a>(
+        &'a self,
+        directives: &'a [Directive],
+        stack: &mut Vec<&'a Directive>,
+        depth: usize,
+        visit: &mut dyn FnMut(&'a Directive, &[&'a Directive]),
+    ) {
+        for directive in directives {
+            visit(directive, stack);
+            if directive.block.is_some() {
+                stack.push(directive);
+                self.visit_all(directive.children(), stack, depth, visit);
+                stack.pop();
+            } else if let ("include", Some(pattern)) = (directive.name.as_str(), directive.arg(0))
+                && depth < DEPTH
+            {
+                for file in self.files.iter().filter(|file| self.includes(pattern, &file.path)) {
+                    self.visit_all(&file.directives, stack, depth + 1, visit);
+                }
+            }
+        }
+    }
+
+    /// The virtual servers with a directive that `wanted` says yes to; it also gets the name of the block.
+    pub(super) fn servers(&self, wanted: &dyn Fn(&Directive, &str) -> bool) -> Vec<Server> {
+        let mut found: Vec<(&Directive, Option<String>)> = Vec::new();
+        self.visit(&mut |directive, stack| {
+            if wanted(directive, stack.last().map_or("", |block| block.name.as_str()))
+                && let Some(server) = stack.iter().find(|block| block.name == "server")
+                && !found.iter().any(|(known, _)| std::ptr::eq(*known, *server))
+            {
+                let location = stack.iter().rfind(|block| block.name == "location");
+                found.push((server, location.and_then(|location| prefix(location))));
+            }
+        });
+        let of = |(server, path): (&Directive, Option<String>)| {
+            let mut result = Server { listens: Vec::new(), name: None, path };
+            let (mut listens, mut tls) = (0, false);
+            self.visit_all(server.children(), &mut Vec::new(), 0, &mut |directive, stack| match directive
+                .name
+                .as_str()
+            {
+                "listen" if stack.is_empty() => {
+                    listens += 1;
+                    result.listens.extend(listen(directive));
+                }
+                "server_name" if stack.is_empty() && result.name.is_none() => {
+                    let plain = |name: &&str| {
+                        name.contains(|c: char| c.is_ascii_alphanumeric())
+                            && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+                            && !name.starts_with('.')
+                    };
+                    let mut names = directive.args.iter().map(|word| word.value.as_str());
+                    result.name = names.find(plain).map(str::to_owned);
+                }
+                "ssl" if stack.is_empty() => tls = directive.arg(0) == Some("on"),
+                _ => {}
+            });
+            if listens == 0 {
+                result.listens.push((None, 80));
+            }
+            if tls {
+                result.listens.clear();
+            }
+            result
+        };
+        found.into_iter().map(of).collect()
+    }
+}
+
+/// The plain prefix that a location stands for.
+fn prefix(location: &Directive) -> Option<String> {
+    let (("=" | "^~", Some(path)) | (path, None)) = (location.arg(0)?, location.arg(1)) else {
+        return None;
+    };
+    let sendable = path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+    sendable.then(|| path.to_owned())
+}
+
+/// Where a `listen` takes plain HTTP, `None` when it does not.
+fn listen(directive: &Directive) -> Option<(Option<IpAddr>, u16)> {
+    let takes_other = |word: &str| matches!(word, "ssl" | "quic" | "proxy_protocol");
+    if directive.args.iter().any(|word| takes_other(&word.value)) {
+        return None;
+    }
+    let at = directive.arg(0)?;
+    if let Ok(port) = at.parse() {
+        return Some((None, port));
+    }
+    let (host, port) = match at.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
+        _ => (at, 80),
+    };
+    match host {
+        "*" => Some((None, port)),
+        "localhost" => Some((Some(IpAddr::from([127, 0, 0, 1])), port)),
+        _ => host.trim_matches(['[', ']']).parse().ok().map(|ip| (Some(ip), port)),
+    }
+}
+
+/// Whether a path matches a pattern of `*` and `?`, neither of which takes a slash or a leading dot.
+fn glob(pattern: &str, path: &str) -> bool {
+    fn part(pattern: &[u8], name: &[u8]) -> bool {
+        match (pattern.split_first(), name.split_first()) {
+            (None, None) => true,
+            (Some((b'*', rest)), _) => {
+                (0..=name.len()).any(|at| part(rest, name.get(at..).unwrap_or_default()))
+            }
+            (Some((b'?', rest)), Some((_, name))) => part(rest, name),
+            (Some((wanted, rest)), Some((byte, name))) => wanted == byte && part(rest, name),
+            _ => false,
+        }
+    }
+    let (patterns, names): (Vec<_>, Vec<_>) = (pattern.split('/').collect(), path.split('/').collect());
+    patterns.len() == names.len()
+        && patterns.iter().zip(&names).all(|(pattern, name)| {
+            (!name.starts_with('.') || pattern.starts_with('.')) && part(pattern.as_bytes(), name.as_bytes())
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OUTPUT: &str = "\
+nginx: [warn] something\n\
+# configuration file /etc/nginx/nginx.conf:\n\
+user www-data;\n\
+http {\n  include mime.types;\n  include /etc/nginx/conf.d/*.conf;\n}\n\
+# configuration file /etc/nginx/mime.types:\n\
+types { text/html html; }\n\
+# configuration file /etc/nginx/conf.d/a.conf:\n\
+server {\n listen 443 ssl;\n listen 127.0.0.1:8080;\n listen [::]:8081 default_server;\n listen unix:/x;\n\
+ server_name _ *.x ~^a b.example;\n location /api { if ($a) { return 1; } include conf.d/in/x.location; }\n}\n\
+server { location ~ \\.php$ { include /etc/nginx/conf.d/in/x.location; } }\n\
+# configuration file /etc/nginx/conf.d/in/x.location:\n\
+proxy_pass http://u;\n\
+# configuration file /etc/nginx/conf.d/b.conf:\n\
+server { ssl on; location / { proxy_pass http://u; } }\n";
+
+    #[test]
+    fn servers_are_found_through_includes() {
+        let dump = Dump::read(OUTPUT);
+        assert_eq!(dump.main(), "/etc/nginx/nginx.conf");
+        assert!(dump.reads("/etc/nginx/conf.d/b.conf"));
+        let servers =
+            dump.servers(&|directive, parent| directive.name == "proxy_pass" && parent == "location");
+        let at = |ip: &str, port| (Some(ip.parse().unwrap()), port);
+        assert_eq!(
+            servers,
+            [
+                Server {
+                    listens: vec![at("127.0.0.1", 8080), at("::", 8081)],
+                    name: Some("b.example".to_owned()),
+                    path: Some("/api".to_owned()),
+                },
+                Server { listens: vec![(None, 80)], name: None, path: None },
+                Server { listens: vec![], name: None, path: Some("/".to_owned()) },
+            ]
+        );
+    }
+
+    #[test]
+    fn the_text_of_a_file_is_kept() {
+        let dump = Dump::read(OUTPUT);
+        assert!(dump.contains_text("proxy_pass http://u;"));
+        assert_eq!(dump.named("x.location").count(), 1);
+        assert_eq!(Dump::read("").main(), "nginx.conf");
+    }
+
+    #[test]
+    fn globs_are_those_of_an_include() {
+        for (pattern, path, expected) in [
+            ("/a/*.conf", "/a/b.conf", true),
+            ("/a/*.conf", "/a/b.conf.x", false),
+            ("/a/*", "/a/b/c", false),
+            ("/a/*", "/a/.b", false),
+            ("/*/?.c", "/a/b.c", true),
+            ("/a/b", "/a/b", true),
+            ("/a/*b*c", "/a/xbyc", true),
+        ] {
+            assert_eq!(glob(pattern, path), expected, "{pattern} {path}");
+        }
+    }
+
+    #[test]
+    fn an_include_of_itself_ends() {
+        let dump = Dump::read("# configuration file /a:\ninclude /a;\n");
+        let mut seen = 0;
+        dump.visit(&mut |_, _| seen += 1);
+        assert_eq!(seen, DEPTH + 1);
+    }
+}

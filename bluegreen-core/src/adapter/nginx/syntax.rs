@@ -1,0 +1,280 @@
+//! nginx's configuration language, with the byte offset of each word kept.
+//!
+//! The rules are those of nginx's own reader (`ngx_conf_read_token`): a word ends at white space, `;` or `{`;
+//! quotes and `#` mean something only at a word's start; a backslash takes the next byte along; `${` is no block.
+
+use std::ops::Range;
+
+/// One directive with its block, if it has one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Directive {
+    /// Its name.
+    pub(super) name: String,
+    /// Its arguments.
+    pub(super) args: Vec<Word>,
+    /// The directives inside its braces.
+    pub(super) block: Option<Vec<Self>>,
+    /// The line it starts on, counted from 1.
+    pub(super) line: usize,
+}
+
+impl Directive {
+    /// The value of an argument.
+    pub(super) fn arg(&self, index: usize) -> Option<&str> {
+        self.args.get(index).map(|word| word.value.as_str())
+    }
+
+    /// What is inside, nothing for one without a block.
+    pub(super) fn children(&self) -> &[Self] {
+        self.block.as_deref().unwrap_or_default()
+    }
+
+    /// Itself and everything inside, each with the name of the block that it stands in.
+    pub(super) fn walk<'a>(&'a self, parent: &'a str, visit: &mut dyn FnMut(&'a Self, &'a str)) {
+        visit(self, parent);
+        for child in self.children() {
+            child.walk(&self.name, visit);
+        }
+    }
+}
+
+/// One word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Word {
+    /// Without its quotes. Backslashes stay: none of the values that matter here has one.
+    pub(super) value: String,
+    /// Where the value lies in the text, quotes left out.
+    pub(super) span: Range<usize>,
+    /// The line it starts on.
+    pub(super) line: usize,
+}
+
+/// Where and why a text is no nginx configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SyntaxError {
+    /// The line, counted from 1.
+    pub(super) line: usize,
+    /// What was expected there.
+    pub(super) reason: &'static str,
+}
+
+enum Token {
+    Word(Word),
+    Open(usize),
+    Close(usize),
+    End(usize),
+}
+
+/// A text of the same length with all that is not ASCII made `?`: what matters here is ASCII, and a user's comment
+/// may be in any encoding.
+pub(super) fn ascii(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| if byte.is_ascii() { char::from(*byte) } else { '?' }).collect()
+}
+
+/// How deep blocks may lie in each other. nginx itself has no use for more than eight.
+const DEPTH: usize = 64;
+
+/// Reads a whole file of ASCII (see [`ascii`]).
+pub(super) fn parse(text: &str) -> Result<Vec<Directive>, SyntaxError> {
+    let mut reader = Reader { bytes: text.as_bytes(), text, at: 0, line: 1 };
+    // The blocks that are open: the directive that each belongs to, and what stood before it.
+    let mut open: Vec<(Directive, Vec<Directive>)> = Vec::new();
+    let mut done = Vec::new();
+    let mut words: Vec<Word> = Vec::new();
+    while let Some(token) = reader.token()? {
+        match token {
+            Token::Word(word) => words.push(word),
+            Token::End(line) => done.push(directive(&mut words, line)?),
+            Token::Open(line) => {
+                if open.len() == DEPTH {
+                    return Err(SyntaxError { line, reason: "blocks lie too deep in each other" });
+                }
+                open.push((directive(&mut words, line)?, std::mem::take(&mut done)));
+            }
+            Token::Close(line) => {
+                if !words.is_empty() {
+                    return Err(SyntaxError { line, reason: "`;` is missing before `}`" });
+                }
+                let Some((mut owner, before)) = open.pop() else {
+                    return Err(SyntaxError { line, reason: "`}` closes nothing" });
+                };
+                owner.block = Some(std::mem::replace(&mut done, before));
+                done.push(owner);
+            }
+        }
+    }
+    if let Some(word) = words.first() {
+        return Err(SyntaxError { line: word.line, reason: "`;` is missing" });
+    }
+    if let Some((owner, _)) = open.pop() {
+        return Err(SyntaxError { line: owner.line, reason: "its `}` is missing" });
+    }
+    Ok(done)
+}
+
+fn directive(words: &mut Vec<Word>, line: usize) -> Result<Directive, SyntaxError> {
+    let mut words = std::mem::take(words).into_iter();
+    let name = words.next().ok_or(SyntaxError { line, reason: "a directive has no name" })?;
+    Ok(Directive { name: name.value, args: words.collect(), block: None, line: name.line })
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+    text: &'a str,
+    at: usize,
+    line: usize,
+}
+
+impl Reader<'_> {
+    fn bump(&mut self) {
+        if self.bytes.get(self.at) == Some(&b'\n') {
+            self.line += 1;
+        }
+        self.at += 1;
+    }
+
+    fn token(&mut self) -> Result<Option<Token>, SyntaxError> {
+        while let Some(byte) = self.bytes.get(self.at) {
+            match byte {
+                b' ' | b'\t' | b'\r' | b'\n' => self.bump(),
+                b'#' => {
+                    while self.bytes.get(self.at).is_some_and(|byte| *byte != b'\n') {
+                        self.at += 1;
+                    }
+                }
+                b';' => return Ok(Some(Token::End(self.step()))),
+                b'{' => return Ok(Some(Token::Open(self.step()))),
+                b'}' => return Ok(Some(Token::Close(self.step()))),
+                b'"' | b'\'' => return self.quoted(*byte).map(|word| Some(Token::Word(word))),
+                _ => return Ok(Some(Token::Word(self.bare()))),
+            }
+        }
+        Ok(None)
+    }
+
+    fn step(&mut self) -> usize {
+        self.at += 1;
+        self.line
+    }
+
+    fn word(&self, start: usize, line: usize) -> Word {
+        let value = self.text.get(start..self.at).unwrap_or_default().to_owned();
+        Word { value, span: start..self.at, line }
+    }
+
+    fn quoted(&mut self, quote: u8) -> Result<Word, SyntaxError> {
+        let line = self.line;
+        self.at += 1;
+        let start = self.at;
+        loop {
+            match self.bytes.get(self.at) {
+                None => return Err(SyntaxError { line, reason: "its closing quote is missing" }),
+                Some(b'\\') => {
+                    self.at += 1;
+                    self.bump();
+                }
+                Some(byte) if *byte == quote => break,
+                Some(_) => self.bump(),
+            }
+        }
+        let word = self.word(start, line);
+        self.at += 1;
+        match self.bytes.get(self.at) {
+            None | Some(b' ' | b'\t' | b'\r' | b'\n' | b';' | b'{' | b')') => Ok(word),
+            Some(_) => Err(SyntaxError { line: self.line, reason: "a space is missing after a quote" }),
+        }
+    }
+
+    fn bare(&mut self) -> Word {
+        let (start, line) = (self.at, self.line);
+        let mut dollar = false;
+        while let Some(byte) = self.bytes.get(self.at) {
+            match byte {
+                b' ' | b'\t' | b'\r' | b'\n' | b';' => break,
+                b'{' if !dollar => break,
+                b'\\' => {
+                    self.at += 1;
+                    if self.at < self.bytes.len() {
+                        self.bump();
+                    }
+                    dollar = false;
+                    continue;
+                }
+                byte => dollar = *byte == b'$',
+            }
+            self.at += 1;
+        }
+        self.word(start, line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn shape(directives: &[Directive]) -> String {
+        let one = |directive: &Directive| {
+            let args: Vec<_> = directive.args.iter().map(|word| format!("[{}]", word.value)).collect();
+            let inside =
+                directive.block.as_ref().map_or(String::new(), |block| format!("{{{}}}", shape(block)));
+            format!("{}{}{inside}", directive.name, args.concat())
+        };
+        directives.iter().map(one).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn nginx_own_rules() {
+        for (text, expected) in [
+            ("a b;c;", "a[b] c"),
+            ("a{b c;}d;", "a{b[c]} d"),
+            ("a b#c;\r\n#x;\n d 'e f' \"g;{}#\";", "a[b#c] d[e f][g;{}#]"),
+            ("set $a ${b}c;", "set[$a][${b}c]"),
+            (r#"a "b\"c" d\;e;"#, r#"a[b\"c][d\;e]"#),
+            ("if ($a = '') { return 1; }", "if[($a][=][][)]{return[1]}"),
+            ("location ~ ^/a\\{2}$ {}", "location[~][^/a\\{2}$]{}"),
+            ("a x\"y;", "a[x\"y]"),
+            ("", ""),
+            ("# only\n", ""),
+        ] {
+            assert_eq!(shape(&parse(text).unwrap()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn depth_is_bounded_and_bytes_keep_their_place() {
+        assert!(parse(&"a {".repeat(100_000)).is_err());
+        assert_eq!(ascii("é;".as_bytes()), "??;");
+    }
+
+    #[test]
+    fn what_nginx_refuses_is_refused_with_its_line() {
+        for (text, line) in [
+            ("a;\nb", 2),
+            ("a {\n b;", 1),
+            ("a;\n\n}", 3),
+            ("a\n'b;", 2),
+            ("a {b}", 1),
+            ("\n;", 2),
+            ("a 'b'c;", 1),
+        ] {
+            assert_eq!(parse(text).unwrap_err().line, line, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "[a-c\\\\ ;{}#'\"$\\n\\r\\t]{0,60}") {
+            if let Ok(directives) = parse(&text) {
+                for directive in &directives {
+                    directive.walk("", &mut |directive, _| {
+                        for word in &directive.args {
+                            assert_eq!(&text[word.span.clone()], word.value);
+                        }
+                    });
+                }
+            }
+        }
+    }
+}
