@@ -67,7 +67,8 @@ fn build() -> Result<PathBuf> {
 /// The triple of the compiler's own host, such as `x86_64-unknown-linux-gnu`.
 fn host_triple() -> Result<String> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| OsString::from("rustc"));
-    let output = Command::new(rustc).arg("-vV").output().map_err(|e| fail(format!("cannot run rustc: {e}")))?;
+    let output =
+        Command::new(rustc).arg("-vV").output().map_err(|e| fail(format!("cannot run rustc: {e}")))?;
     String::from_utf8_lossy(&output.stdout)
         .lines()
         .find_map(|line| line.strip_prefix("host: ").map(str::to_owned))

@@ -11,6 +11,7 @@
 )]
 
 mod app;
+pub mod load;
 
 pub use app::{cache_dir, static_app, workspace_root};
 
