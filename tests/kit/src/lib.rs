@@ -11,7 +11,9 @@
 )]
 
 mod app;
+pub mod docker;
 pub mod load;
+pub mod process;
 
 pub use app::{cache_dir, static_app, workspace_root};
 
