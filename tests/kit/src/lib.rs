@@ -13,6 +13,7 @@
 mod app;
 pub mod docker;
 pub mod load;
+pub mod nginx;
 pub mod process;
 
 pub use app::{cache_dir, static_app, workspace_root};
