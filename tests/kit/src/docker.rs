@@ -246,6 +246,8 @@ pub fn import(tar: &mut Command, name: &str, changes: &[String]) -> Result<()> {
     }
     docker.args(["-", name]).stdin(archive.stdout.take().ok_or_else(|| fail("tar has no output"))?);
     let imported = docker.output()?;
+    // It still holds our end of the pipe: a docker that failed early would leave tar writing for ever.
+    drop(docker);
     let archived = archive.wait()?;
     if imported.status.success() && archived.success() {
         return Ok(());
@@ -265,7 +267,7 @@ pub fn free_port() -> u16 {
 /// Removes what runs left whose process is gone: they were killed before they could.
 pub fn sweep() -> Result<()> {
     for run in runs()? {
-        if run != CACHE && !owner_is_alive(&run) {
+        if owner(&run).is_some() && !owner_is_alive(&run) {
             remove(&format!("{LABEL}={run}"), Some(&format!("bgt-{run}-")))?;
         }
     }
@@ -274,7 +276,7 @@ pub fn sweep() -> Result<()> {
 
 /// Removes everything that tests ever made here, of live runs and the shared images too.
 pub fn sweep_all() -> Result<()> {
-    for run in runs()? {
+    for run in runs()?.into_iter().filter(|run| run == CACHE || owner(run).is_some()) {
         remove(&format!("{LABEL}={run}"), Some(&format!("bgt-{run}-")))?;
     }
     Ok(())
@@ -282,10 +284,19 @@ pub fn sweep_all() -> Result<()> {
 
 /// Whether the process is alive that made a run with this id.
 pub fn owner_is_alive(run: &str) -> bool {
-    let mut parts = run.split('-');
-    let mut number = || parts.next().and_then(|part| u64::from_str_radix(part, 16).ok());
-    let (Some(pid), Some(start)) = (number(), number()) else { return false };
-    u32::try_from(pid).is_ok_and(|pid| process::start_time(pid) == Some(start))
+    owner(run).is_some_and(|(pid, start)| process::start_time(pid) == Some(start))
+}
+
+/// Whether this is the id of a run of this kit; other tools may use the label too.
+pub(crate) fn is_run(id: &str) -> bool {
+    owner(id).is_some()
+}
+
+/// The process that a run's id names, and when it started; none for a label that is not ours to judge.
+fn owner(run: &str) -> Option<(u32, u64)> {
+    let mut parts = run.split('-').map(|part| u64::from_str_radix(part, 16).ok());
+    let (pid, start, _random) = (parts.next()??, parts.next()??, parts.next()??);
+    parts.next().is_none().then_some((u32::try_from(pid).ok()?, start))
 }
 
 /// The runs that anything here is labelled with.

@@ -12,6 +12,8 @@
 
 mod app;
 pub mod docker;
+pub mod fake_ecr;
+pub mod fake_imds;
 pub mod load;
 pub mod nginx;
 pub mod process;

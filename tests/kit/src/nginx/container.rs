@@ -43,6 +43,7 @@ impl NginxContainer {
         let conf_mount = format!("{}:/etc/nginx/conf.d:ro", conf_dir.display());
         let flag_mount = format!("{0}:{0}:ro", flag_dir.display());
         let mut all = vec!["--volume", &conf_mount, "--volume", &flag_mount, "--publish", "127.0.0.1::80"];
+        all.extend(["--stop-signal", "SIGQUIT"]); // nginx finishes what is in flight
         if let Some(network) = network {
             all.extend(["--network", &network.name]);
         }

@@ -90,7 +90,7 @@ pub fn sweep() -> Result<()> {
         let Some((run, _)) = name.strip_prefix("bgt-").and_then(|rest| rest.split_once("-nginx-")) else {
             continue;
         };
-        if crate::docker::owner_is_alive(run) {
+        if !crate::docker::is_run(run) || crate::docker::owner_is_alive(run) {
             continue;
         }
         host::end_master(&path);

@@ -101,7 +101,6 @@ impl NginxVersion {
                 r#"CMD ["nginx", "-g", "daemon off;"]"#.to_owned(),
                 "ENV PATH=/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
                 "EXPOSE 80".to_owned(),
-                "STOPSIGNAL SIGQUIT".to_owned(),
                 format!("LABEL {}={}", docker::LABEL, docker::CACHE),
             ];
             docker::import(&mut tar, &name, &changes)?;
