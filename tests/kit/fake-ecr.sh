@@ -38,7 +38,7 @@ wait_for() { # SECONDS COMMAND...
 }
 pid_of() { # NAME: the pid we noted, when it is still that process
   local pid start now
-  read -r pid start <"$dir/$1.pid" 2>/dev/null || return 1
+  read -r pid start 2>/dev/null <"$dir/$1.pid" || return 1
   now=$(start_of "$pid") && [ "$now" = "$start" ] && echo "$pid"
 }
 start_of() { sed 's/^.*) //' "/proc/$1/stat" 2>/dev/null | awk '$1 != "Z" { print $20; found = 1 } END { exit !found }'; }

@@ -179,6 +179,7 @@ pub struct AppImage {
     env: BTreeMap<String, String>,
     labels: BTreeMap<String, String>,
     healthcheck: bool,
+    padding: Option<String>,
 }
 
 impl AppImage {
@@ -208,6 +209,14 @@ impl AppImage {
         self
     }
 
+    /// With a layer that no other image has. Without this all of them share the one layer, and a pull of one
+    /// fetches nothing while another is here.
+    #[must_use]
+    pub fn own_layer(mut self) -> Self {
+        self.padding = Some(format!("{} {}\n", std::process::id(), random(u32::MAX)));
+        self
+    }
+
     /// Makes it, under any name, labelled with `run`: a run's id, or [`CACHE`].
     pub fn build(&self, name: &str, run: &str) -> Result<()> {
         let binary = app::static_app()?;
@@ -225,8 +234,16 @@ impl AppImage {
             changes.push(format!("HEALTHCHECK --interval=500ms --timeout=2s --retries=2 {check}"));
         }
         let mut tar = Command::new("tar");
-        tar.arg("-C").arg(dir).args(["--owner=0", "--group=0", "--mtime=@0", "--transform=s|.*|sample-app|"]);
-        tar.arg("-cf").arg("-").arg(file);
+        tar.arg("-C").arg(dir).args(["--owner=0", "--group=0", "--mtime=@0"]);
+        tar.arg(format!("--transform=s|^{}$|sample-app|", file.to_string_lossy()))
+            .arg("-cf")
+            .arg("-")
+            .arg(file);
+        let scratch = tempfile::tempdir()?;
+        if let Some(padding) = &self.padding {
+            std::fs::write(scratch.path().join("padding"), padding)?;
+            tar.arg("-C").arg(scratch.path()).arg("padding");
+        }
         import(&mut tar, name, &changes)
     }
 }

@@ -27,7 +27,7 @@ fn api(ecr: &FakeEcr, operation: &str, json: &str) -> String {
 #[ignore = "needs root, Docker and docker-registry: ./scripts/test"]
 fn pulls_fail_and_succeed_as_with_ecr() {
     let run = Run::new();
-    let (v1, v2) = (AppImage::version("v1"), AppImage::version("v2").label("padding", run.id()));
+    let (v1, v2) = (AppImage::version("v1"), AppImage::version("v2").own_layer());
     let v1 = run.app_image("app:v1", &v1).expect("an image");
     let v2 = run.app_image("app:v2", &v2).expect("an image");
     let ecr = FakeEcr::start(&run).expect("a fake ECR");

@@ -53,6 +53,7 @@ async fn drive(config: Config, stop: watch::Receiver<bool>, recorder: Arc<Mutex<
         () = told(stop) => {}
         () = bound => {}
     }
+    recorder.lock().expect("no worker panicked").stopped = Some(Instant::now());
     // Workers hold receivers of their own; with none left there is nobody to tell.
     let _ = end_sender.send(true);
     while let Some(ended) = workers.join_next().await {

@@ -208,10 +208,11 @@ struct Tally {
 }
 
 impl Tally {
-    fn good(&mut self, version: &str, sent: Instant, now: Instant) {
+    fn good(&mut self, version: &str, sent: Instant, now: Instant, stopped: Option<Instant>) {
         self.ok += 1;
         if let Some(last) = self.last_ok {
-            self.gap = self.gap.max(now.saturating_duration_since(last));
+            let end = stopped.map_or(now, |stopped| stopped.min(now));
+            self.gap = self.gap.max(end.saturating_duration_since(last));
         }
         self.last_ok = Some(now);
         match self.versions.get_mut(version) {
@@ -222,10 +223,10 @@ impl Tally {
         self.latencies_us.push(u32::try_from(us).unwrap_or(u32::MAX));
     }
 
-    fn summary(&self, now: Instant) -> Summary {
+    fn summary(&self, end: Instant) -> Summary {
         let failed = self.failures.values().sum();
         // An outage that lasts to the end is a gap too.
-        let tail = self.last_ok.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
+        let tail = self.last_ok.map_or(Duration::ZERO, |last| end.saturating_duration_since(last));
         Summary {
             requests: self.ok + failed,
             failed,
@@ -254,6 +255,8 @@ fn latency(mut us: Vec<u32>) -> Latency {
 #[derive(Debug)]
 pub(crate) struct Recorder {
     pub(super) started: Instant,
+    /// When it was told to stop: what still ends after that is no measure of a gap.
+    pub(super) stopped: Option<Instant>,
     started_unix_ms: u64,
     total: Tally,
     modes: BTreeMap<Mode, Tally>,
@@ -267,6 +270,7 @@ impl Recorder {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             started: Instant::now(),
+            stopped: None,
             started_unix_ms: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX),
             total: Tally::default(),
             modes: BTreeMap::new(),
@@ -279,8 +283,8 @@ impl Recorder {
     pub(super) fn good(&mut self, mode: Mode, version: Option<&str>, sent: Instant) {
         let now = Instant::now();
         let version = version.unwrap_or("?");
-        self.total.good(version, sent, now);
-        self.modes.entry(mode).or_default().good(version, sent, now);
+        self.total.good(version, sent, now, self.stopped);
+        self.modes.entry(mode).or_default().good(version, sent, now, self.stopped);
         let at = ms(now.saturating_duration_since(self.started));
         match self.versions.get_mut(version) {
             Some(seen) => {
@@ -315,14 +319,15 @@ impl Recorder {
 
     pub(super) fn report(&self) -> Report {
         let now = Instant::now();
+        let end = self.stopped.unwrap_or(now);
         Report {
             seconds: now.saturating_duration_since(self.started).as_secs_f64(),
             started_unix_ms: self.started_unix_ms,
-            total: self.total.summary(now),
+            total: self.total.summary(end),
             modes: self
                 .modes
                 .iter()
-                .map(|(mode, tally)| (mode.name().to_owned(), tally.summary(now)))
+                .map(|(mode, tally)| (mode.name().to_owned(), tally.summary(end)))
                 .collect(),
             versions: self.versions.clone(),
             failures: self.failures.clone(),

@@ -95,12 +95,10 @@ impl HostNginx {
             let log = std::fs::read_to_string(prefix.join("error.log")).unwrap_or_default();
             fail(format!("nginx does not start: {e}\n{log}"))
         })?;
-        let mut pid = None;
-        process::wait_until(Duration::from_secs(5), || {
-            pid = read_pid();
-            pid.is_some()
-        });
-        let pid = pid.ok_or_else(|| fail("nginx wrote no pid file"))?;
+        // The pid comes first, then the workers: 2, as nginx.conf says.
+        let workers = |pid| process::children(pid).len();
+        process::wait_until(Duration::from_secs(5), || read_pid().map_or(0, workers) >= 2);
+        let pid = read_pid().ok_or_else(|| fail("nginx wrote no pid file"))?;
         Ok(Self { conf_dir, flag_dir, command, port, pid, dir })
     }
 
