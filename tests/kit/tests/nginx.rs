@@ -80,6 +80,8 @@ fn each_version_on_the_host_serves_without_loss_and_its_reload_does_not() {
         let nginx = HostNginx::start(&run, binary, &[("app.conf", &conf(&upstream))]).expect("an nginx");
         let (master, workers) = (nginx.master_pid().expect("a pid"), nginx.worker_pids().expect("workers"));
         assert_eq!(workers.len(), 2);
+        let title = std::fs::read_to_string(format!("/proc/{master}/cmdline")).expect("a title");
+        assert!(title.starts_with("nginx: master process"), "{title}");
 
         let quiet = load(every_mode(&nginx.url()), &nginx, 0);
         eprintln!("host {binary:?}, no reload\n{quiet}\n");
@@ -88,6 +90,7 @@ fn each_version_on_the_host_serves_without_loss_and_its_reload_does_not() {
         eprintln!("host {binary:?}, 10 reloads\n{reloaded}\n");
         expect_the_race(&reloaded);
 
+        assert!(wait_until(Duration::from_secs(5), || nginx.draining_pids().expect("workers").is_empty()));
         nginx.write_conf("broken.conf", "server { listen @PORT@ }").expect("a file");
         let error = nginx.call(&["-t"]).expect_err("a broken file").to_string();
         assert!(error.contains("broken.conf"), "{error}");

@@ -1,6 +1,5 @@
 //! nginx as a process of the host, with a prefix directory of its own.
 
-use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,50 +14,73 @@ use crate::{Result, fail, process};
 pub enum NginxBinary {
     /// The one that the machine has installed.
     System,
-    /// One from Debian's packages, run by that suite's own loader and libraries.
+    /// One from Debian's packages, with that suite's own loader and libraries.
     Of(NginxVersion),
 }
 
 impl NginxBinary {
-    /// The words that start it.
-    fn words(self) -> Result<Vec<OsString>> {
+    /// The program, and the directory of the libraries that it needs when they are not the system's.
+    fn program(self) -> Result<(PathBuf, Option<PathBuf>)> {
         match self {
             Self::System => {
                 let nginx = process::find_program("nginx")
                     .ok_or_else(|| fail("no nginx on this machine: ./scripts/install-deps"))?;
-                Ok(vec![nginx.into()])
+                Ok((nginx, None))
             }
-            Self::Of(version) => {
-                let root = version.root()?;
-                let loader = loader(&root)?;
-                let mut libraries = OsString::new();
-                for dir in std::fs::read_dir(root.join("usr/lib"))?.flatten() {
-                    // The one directory named after the machine, as in x86_64-linux-gnu.
-                    if dir.file_name().to_string_lossy().ends_with("-linux-gnu") {
-                        libraries = dir.path().into();
-                    }
-                }
-                let nginx = root.join("usr/sbin/nginx");
-                Ok(vec![loader.into(), "--library-path".into(), libraries, nginx.into()])
-            }
+            Self::Of(version) => with_own_loader(version),
         }
     }
 }
 
-fn loader(root: &Path) -> Result<PathBuf> {
-    for dir in ["usr/lib64", "usr/lib"] {
-        for entry in std::fs::read_dir(root.join(dir))?.flatten() {
-            if entry.file_name().to_string_lossy().starts_with("ld-linux") {
-                // Through links, which may be absolute and then mean the machine's own loader.
-                let path = entry.path();
-                return Ok(match std::fs::read_link(&path) {
-                    Ok(link) if link.is_absolute() => root.join(link.strip_prefix("/").unwrap_or(&link)),
-                    _ => path,
-                });
-            }
-        }
+/// Makes the suite's nginx run with the suite's own loader and libraries, on a host whose C library may be
+/// another. Its loader could be called with nginx as an argument, but then the titles by which people and
+/// programs tell nginx's processes apart would be lost; so the loader's path inside a copy is replaced.
+fn with_own_loader(version: NginxVersion) -> Result<(PathBuf, Option<PathBuf>)> {
+    let root = version.root()?;
+    let libraries = std::fs::read_dir(root.join("usr/lib"))?
+        .flatten()
+        .find(|dir| dir.file_name().to_string_lossy().ends_with("-linux-gnu"))
+        .ok_or_else(|| fail(format!("no libraries in {}", root.display())))?
+        .path();
+    let lock = std::fs::File::create(root.join("loader.lock"))?;
+    lock.lock()?;
+    let mut program = std::fs::read(root.join("usr/sbin/nginx"))?;
+    let (at, length) =
+        interpreter(&program).ok_or_else(|| fail("nginx names no loader where it is looked for"))?;
+    let named = String::from_utf8_lossy(&program[at..at + length]).into_owned();
+    // The new path may not be longer than the old one, so a link stands for the loader in the root.
+    let link_dir = Path::new("/tmp/bgt-ld");
+    std::fs::create_dir_all(link_dir)?;
+    let link = link_dir.join(version.number().trim_end_matches('.'));
+    let name = Path::new(&named).file_name().unwrap_or_default();
+    let fresh = link_dir.join(format!("{}.new", std::process::id()));
+    std::os::unix::fs::symlink(libraries.join(name), &fresh)?;
+    std::fs::rename(&fresh, &link)?;
+    let path = link.to_string_lossy().into_owned().into_bytes();
+    if path.len() > length {
+        return Err(fail(format!("{} is longer than {named}", link.display())));
     }
-    Err(fail(format!("no ld-linux in {}", root.display())))
+    program[at..at + length].fill(0);
+    program[at..at + path.len()].copy_from_slice(&path);
+    let copy = root.join("usr/sbin/nginx-on-host");
+    // A running program cannot be written to; the same bytes need no writing.
+    if std::fs::read(&copy).ok().as_deref() != Some(&program) {
+        let scratch = root.join("usr/sbin/nginx-on-host.new");
+        std::fs::write(&scratch, &program)?;
+        std::fs::set_permissions(&scratch, std::fs::Permissions::from_mode(0o755))?;
+        std::fs::rename(&scratch, &copy)?;
+    }
+    Ok((copy, Some(libraries)))
+}
+
+/// Where in an ELF file the loader's path stands, and how long it is: near the start, as linkers put it.
+fn interpreter(program: &[u8]) -> Option<(usize, usize)> {
+    let start = &program[..program.len().min(4096)];
+    let at = ["/lib64/ld-linux", "/lib/ld-linux"]
+        .iter()
+        .find_map(|path| start.windows(path.len()).position(|window| window == path.as_bytes()))?;
+    let length = start[at..].iter().position(|byte| *byte == 0)?;
+    Some((at, length))
 }
 
 /// An nginx master with its workers on the host. Stopped on drop, by its pid.
@@ -84,7 +106,7 @@ impl HostNginx {
         }
         std::fs::write(prefix.join("nginx.conf"), main_conf(prefix))?;
         let command = prefix.join("nginx");
-        std::fs::write(&command, script(&binary.words()?, prefix))?;
+        std::fs::write(&command, script(&binary.program()?, prefix))?;
         std::fs::set_permissions(&command, std::fs::Permissions::from_mode(0o755))?;
         // It puts itself into the background once it listens: its exit code says whether it does.
         let mut start = Command::new(&command);
@@ -136,12 +158,14 @@ fn run_quietly(command: &mut Command) -> Result<()> {
     Err(fail(format!("{status}: {}", text.trim())))
 }
 
-fn script(words: &[OsString], prefix: &Path) -> String {
-    let quoted = |word: &OsString| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''"));
-    let words: Vec<_> = words.iter().map(quoted).collect();
-    let prefix = quoted(&prefix.as_os_str().to_owned());
+fn script((program, libraries): &(PathBuf, Option<PathBuf>), prefix: &Path) -> String {
+    let quoted = |path: &Path| format!("'{}'", path.to_string_lossy().replace('\'', r"'\''"));
+    let mut text = "#!/bin/sh\n".to_owned();
+    if let Some(libraries) = libraries {
+        text += &format!("export LD_LIBRARY_PATH={}\n", quoted(libraries));
+    }
     // Without -e it would first open the log of the installed one.
-    format!("#!/bin/sh\nexec {} -p {prefix}/ -c nginx.conf -e error.log \"$@\"\n", words.join(" "))
+    text + &format!("exec {} -p {}/ -c nginx.conf -e error.log \"$@\"\n", quoted(program), quoted(prefix))
 }
 
 fn main_conf(prefix: &Path) -> String {
