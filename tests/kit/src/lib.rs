@@ -45,3 +45,11 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub(crate) fn fail(words: impl Into<String>) -> Error {
     Error(words.into())
 }
+
+/// Removes what runs left whose process is gone: containers, networks, images, host nginx processes, fake
+/// ECRs. What live runs use stays, and so do the shared images.
+pub fn sweep() -> Result<()> {
+    // All of them, even when one fails.
+    let (docker, nginx, ecr) = (docker::sweep(), nginx::sweep(), fake_ecr::sweep());
+    docker.and(nginx).and(ecr)
+}
