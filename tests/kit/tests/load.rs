@@ -54,6 +54,8 @@ fn load_for(address: SocketAddr, mode: Mode, ms: u64) -> Report {
     let config = Config::new(target).with(mode, 1).timeout(Duration::from_millis(200));
     let handle = Handle::spawn(config);
     std::thread::sleep(Duration::from_millis(ms));
+    // On a busy machine that may have been too short to send anything.
+    handle.wait_until(Duration::from_secs(20), |report| report.total.requests > 2);
     handle.stop()
 }
 

@@ -1,5 +1,6 @@
 //! `load`: the load client that never retries, for people and scripts.
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -91,10 +92,12 @@ async fn main() -> ExitCode {
         std::future::pending::<()>().await;
     });
     let report = load::run(config, stopped).await;
-    if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&report).expect("a report is plain data"));
+    let text = if arguments.json {
+        serde_json::to_string_pretty(&report).expect("a report is plain data")
     } else {
-        println!("{report}");
-    }
+        report.to_string()
+    };
+    // Whoever reads may have seen enough, as `head` does.
+    let _ = writeln!(std::io::stdout(), "{text}");
     ExitCode::from(u8::from(report.total.failed > 0))
 }
