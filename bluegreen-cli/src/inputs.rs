@@ -74,7 +74,9 @@ enum Problem {
     Ambiguous { names: Vec<String> },
     #[error("no entry is named {wanted:?}; there is {}{}", names.join(", "), did_you_mean(nearest.as_deref()))]
     NotFound { wanted: String, names: Vec<String>, nearest: Option<String> },
-    #[error("the only entry is for {found:?} and the application is {app:?}: if that is meant, add --name {found}")]
+    #[error(
+        "the only entry is for {found:?} and the application is {app:?}: if that is meant, add --name {found}"
+    )]
     OtherApp { found: String, app: String },
     #[error("this is an imageDetail.json, which has no names: leave out --name")]
     Nameless,
@@ -293,7 +295,8 @@ mod tests {
     #[test]
     fn an_entry_is_never_taken_for_another_application() {
         let one = definitions(r#"[{"name":"web","imageUri":"r.io/web:1"}]"#);
-        let two = definitions(r#"[{"name":"web","imageUri":"r.io/web:1"},{"name":"api","imageUri":"r.io/api:1"}]"#);
+        let two =
+            definitions(r#"[{"name":"web","imageUri":"r.io/web:1"},{"name":"api","imageUri":"r.io/api:1"}]"#);
         let detail = definitions(r#"{"ImageURI":"r.io/web:1"}"#);
         let name = |entry: &Entry| entry.name.clone();
         assert_eq!(name(one.select(None, None).unwrap()), Some("web".into()));

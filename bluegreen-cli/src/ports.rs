@@ -19,9 +19,7 @@ pub(crate) enum ConnectError {
 ///
 /// When an address makes no sense.
 pub(crate) fn connect(target: &Target, env: &Environment) -> Result<Ports, ConnectError> {
-    let _journal = FileJournal::new(
-        target.state_dir.clone().unwrap_or_else(|| env.default_state_dir()),
-    );
+    let _journal = FileJournal::new(target.state_dir.clone().unwrap_or_else(|| env.default_state_dir()));
     let _docker = target.docker_host.as_deref().or(env.docker_host.as_deref());
     let _site = target.app.nginx.site(&target.app.spec.slots);
     Err(ConnectError::NotBuilt)

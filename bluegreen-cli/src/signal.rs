@@ -6,11 +6,8 @@ use tokio_util::sync::CancellationToken;
 use crate::output::Out;
 
 /// The signals that ask us to stop: the agent's, Ctrl-C, and a lost terminal.
-const KINDS: [(fn() -> SignalKind, &str); 3] = [
-    (SignalKind::terminate, "SIGTERM"),
-    (SignalKind::interrupt, "SIGINT"),
-    (SignalKind::hangup, "SIGHUP"),
-];
+const KINDS: [(fn() -> SignalKind, &str); 3] =
+    [(SignalKind::terminate, "SIGTERM"), (SignalKind::interrupt, "SIGINT"), (SignalKind::hangup, "SIGHUP")];
 
 /// Listens from now on. The handlers stay until the process ends, so that no later signal kills a rollback.
 ///
@@ -28,7 +25,9 @@ pub(crate) fn listen(cancel: CancellationToken, out: Out) -> std::io::Result<()>
 async fn watch(mut stream: Signal, name: &'static str, cancel: CancellationToken, out: Out) {
     while stream.recv().await.is_some() {
         if cancel.is_cancelled() {
-            out.say(&format!("{name}: already stopping; killing this process now would leave the run unsettled"));
+            out.say(&format!(
+                "{name}: already stopping; killing this process now would leave the run unsettled"
+            ));
         } else {
             out.say(&format!("{name}: stopping; what is not committed is rolled back"));
             cancel.cancel();

@@ -75,15 +75,23 @@ impl Context {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => {
-                return explain::other(command, Exit::Unexpected, "the asynchronous runtime did not start", &error);
+                return explain::other(
+                    command,
+                    Exit::Unexpected,
+                    "the asynchronous runtime did not start",
+                    &error,
+                );
             }
         };
         let verdict = runtime.block_on(async {
             match ports::connect(target, &self.env) {
                 Ok(ports) => self.orchestrate(command, ports, target, limits, verb).await,
-                Err(error) => {
-                    explain::other(command, Exit::Refused, format!("{command} of {} was refused", target.app.spec.name), &error)
-                }
+                Err(error) => explain::other(
+                    command,
+                    Exit::Refused,
+                    format!("{command} of {} was refused", target.app.spec.name),
+                    &error,
+                ),
             }
         });
         // Whatever still hangs on the outside world must not hold up the end.
@@ -145,7 +153,12 @@ impl Context {
             causes: vec![error.to_string()],
             ..Explained::default()
         };
-        Verdict::failure(command, Exit::Usage, explained, Some("give another one with --deployment-id".to_owned()))
+        Verdict::failure(
+            command,
+            Exit::Usage,
+            explained,
+            Some("give another one with --deployment-id".to_owned()),
+        )
     }
 }
 

@@ -5,7 +5,8 @@ use std::ops::Range;
 use std::path::Path;
 
 use bluegreen_core::model::{
-    AppName, AppSpec, Color, Endpoint, ImageRef, InstanceName, NetworkAttachment, Publish, RunOptions, Slot, Slots,
+    AppName, AppSpec, Color, Endpoint, ImageRef, InstanceName, NetworkAttachment, Publish, RunOptions, Slot,
+    Slots,
 };
 
 use super::nginx::{self, Mode, NginxSettings};
@@ -217,7 +218,9 @@ fn pair<T>(
 ) -> ([Option<T>; 2], [Range<usize>; 2]) {
     let nowhere = || [app.at.clone(), app.at.clone()];
     let Some(item) = app.item(key) else { return ([None, None], nowhere()) };
-    let Some(section) = item.table("a table, as { blue = …, green = … }") else { return ([None, None], nowhere()) };
+    let Some(section) = item.table("a table, as { blue = …, green = … }") else {
+        return ([None, None], nowhere());
+    };
     let mut places = [item.span(), item.span()];
     let values = [("blue", 0), ("green", 1)].map(|(color, index)| {
         let value = section.item(color);

@@ -95,8 +95,7 @@ pub(crate) fn load(path: &Path) -> Result<Config, ConfigError> {
     }
     let text = std::fs::read_to_string(path).map_err(unreadable)?;
     let base = path.parent().unwrap_or(Path::new("."));
-    parse(&text, base)
-        .map_err(|problems| ConfigError::Invalid { path: path.to_owned(), text, problems })
+    parse(&text, base).map_err(|problems| ConfigError::Invalid { path: path.to_owned(), text, problems })
 }
 
 /// Reads a text. Files that it names are looked for in `base`.

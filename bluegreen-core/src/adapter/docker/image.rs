@@ -45,9 +45,7 @@ impl Docker {
         auth: Option<Credentials>,
         progress: PullObserver,
     ) -> Result<(), RuntimeError> {
-        // `repository@digest` is found by the image's RepoDigests, a local image by its id.
-        let reference = image.run_reference();
-        if self.inspect_image(&reference).await?.is_some() {
+        if self.is_here(image).await? {
             return Ok(());
         }
         if image.source() == ImageSource::Local {
@@ -56,13 +54,19 @@ impl Docker {
         }
         self.pull(image, auth, progress).await?;
         // The stream ended well; whether the image is there is seen, not concluded.
-        match self.inspect_image(&reference).await? {
-            Some(_) => Ok(()),
-            None => Err(RuntimeError::Other {
-                operation: "pulling the image",
-                source: "the pull ended without an error and the image is not here".into(),
-            }),
+        if self.is_here(image).await? {
+            return Ok(());
         }
+        Err(RuntimeError::Other {
+            operation: "pulling the image",
+            source: "the pull ended without an error and the image is not here".into(),
+        })
+    }
+
+    /// Whether exactly this image is on this host: `repository@digest` is found by the image's RepoDigests, a local
+    /// image by its id.
+    pub(super) async fn is_here(&self, image: &PinnedImage) -> Result<bool, RuntimeError> {
+        Ok(self.inspect_image(&image.run_reference()).await?.is_some())
     }
 
     async fn pull(

@@ -225,8 +225,8 @@ impl ContainerRuntime for Docker {
         self.pull_unless_here(image, auth, progress).await
     }
 
-    async fn find_image(&self, image: &ImageRef) -> Result<Option<Digest>, RuntimeError> {
-        self.image_id(image).await
+    async fn has_image(&self, image: &PinnedImage) -> Result<bool, RuntimeError> {
+        self.is_here(image).await
     }
 
     async fn ensure_running(&self, spec: &InstanceSpec) -> Result<Instance, RuntimeError> {

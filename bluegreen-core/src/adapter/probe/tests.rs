@@ -376,7 +376,7 @@ mod stuck {
         ) -> Result<(), RuntimeError> {
             std::future::pending().await
         }
-        async fn find_image(&self, _: &ImageRef) -> Result<Option<Digest>, RuntimeError> {
+        async fn has_image(&self, _: &PinnedImage) -> Result<bool, RuntimeError> {
             std::future::pending().await
         }
         async fn ensure_running(&self, _: &InstanceSpec) -> Result<Instance, RuntimeError> {
