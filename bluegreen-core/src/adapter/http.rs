@@ -90,19 +90,17 @@ async fn attempt(endpoint: &Endpoint, path: &str, host: Option<&str>) -> Result<
     };
     // The connection is driven here and not in a task of its own: dropping this future then closes it, and
     // nothing outlives the deadline.
-    tokio::pin!(connection);
     tokio::pin!(exchange);
-    loop {
-        tokio::select! {
-            biased;
-            answer = &mut exchange => return answer.map_err(HttpError::Broken),
-            end = &mut connection => match end {
-                Err(error) => return Err(HttpError::Broken(error)),
-                // The peer closed in order; what it sent is with the exchange already.
-                Ok(()) => return exchange.await.map_err(HttpError::Broken),
-            },
-        }
+    tokio::select! {
+        biased;
+        answer = &mut exchange => answer,
+        end = connection => match end {
+            // The peer closed in order; what it sent is with the exchange already.
+            Ok(()) => exchange.await,
+            Err(error) => Err(error),
+        },
     }
+    .map_err(HttpError::Broken)
 }
 
 #[cfg(test)]
