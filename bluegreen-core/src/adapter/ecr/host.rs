@@ -170,4 +170,18 @@ mod tests {
             assert_eq!(EcrHost::parse(host), None, "{host}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_read_is_in_the_name_and_nothing_makes_it_panic(
+            account in r"[0-9]{11,13}|\PC{0,12}",
+            service in r"\.dkr[.-]ecr(-fips)?\.",
+            region in r"[a-z]{2}-(gov-|iso-)?[a-z]{3,9}-[0-9]|\PC{0,9}",
+            suffix in r"\.amazonaws\.com|\.amazonaws\.com\.cn|\.on\.aws|\PC{0,9}",
+        ) {
+            if let Some(host) = EcrHost::parse(&format!("{account}{service}{region}{suffix}")) {
+                proptest::prop_assert_eq!((host.account(), host.region()), (&*account, &*region));
+            }
+        }
+    }
 }

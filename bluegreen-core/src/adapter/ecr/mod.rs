@@ -112,7 +112,7 @@ impl Ecr {
         let wanted = match image.digest() {
             // The Engine ignores a tag beside a digest, so we do: it may have moved on since.
             Some(digest) => ImageIdentifier::builder().image_digest(digest.as_str()),
-            None => ImageIdentifier::builder().image_tag(image.tag().unwrap_or("latest")),
+            None => ImageIdentifier::builder().image_tag(tag(image)),
         };
         // BatchGetImage and not DescribeImages: both name the top-level manifest, but only this one is part of
         // the permissions that a pull needs anyway (AmazonEC2ContainerRegistryPullOnly has no DescribeImages).
@@ -165,10 +165,9 @@ impl Ecr {
         operation: &'static str,
     ) -> Call<'a> {
         let repository = image.repository();
-        let subject = match (image.digest(), image.tag()) {
-            (Some(digest), _) => format!("{digest} of repository {repository}"),
-            (None, Some(tag)) => format!("tag {tag} of repository {repository}"),
-            (None, None) => format!("repository {repository}"),
+        let subject = match image.digest() {
+            Some(digest) => format!("{digest} of repository {repository}"),
+            None => format!("tag {} of repository {repository}", tag(image)),
         };
         Call {
             action,
@@ -211,6 +210,11 @@ impl Registry for Ecr {
             self.call(&host, image.image(), "GetAuthorizationToken", "asking ECR for a registry password");
         self.settle(&host, self.login(&call).await).await.map(Some)
     }
+}
+
+/// The tag of a reference that has no digest; it always has one.
+fn tag(image: &ImageRef) -> &str {
+    image.tag().unwrap_or("latest")
 }
 
 fn session_key(host: &EcrHost) -> SessionKey {

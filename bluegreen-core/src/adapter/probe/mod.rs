@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::model::{Check, Endpoint};
+use crate::model::Check;
 use crate::port::{ContainerRuntime, Health, HealthProbe, Instance, ProbeError};
 
 /// All kinds of [`Check`].
@@ -42,14 +42,14 @@ impl Probes {
 impl HealthProbe for Probes {
     async fn probe(&self, check: &Check, target: &Instance, within: Duration) -> Result<Health, ProbeError> {
         match check {
-            Check::Http(check) => match endpoint(target, check.port)? {
-                Ok(endpoint) => http::probe(check, &endpoint, within).await,
-                Err(health) => Ok(health),
-            },
-            Check::Tcp { port } => match endpoint(target, *port)? {
-                Ok(endpoint) => Ok(tcp::probe(&endpoint, within).await),
-                Err(health) => Ok(health),
-            },
+            Check::Http(check) => {
+                let Some(endpoint) = target.endpoint(check.port) else { return no_address(target) };
+                http::probe(check, &endpoint, within).await
+            }
+            Check::Tcp { port } => {
+                let Some(endpoint) = target.endpoint(*port) else { return no_address(target) };
+                Ok(tcp::probe(&endpoint, within).await)
+            }
             Check::Log(pattern) => log::probe(&*self.runtime, pattern, target, within).await,
             Check::Image => image::probe(&*self.runtime, target, within).await,
             Check::Command { command } => command::probe(&*self.runtime, command, target, within).await,
@@ -57,15 +57,14 @@ impl HealthProbe for Probes {
     }
 }
 
-/// Where to connect to; as the inner error what to say of an instance that has no address because it does not run.
-fn endpoint(target: &Instance, port: u16) -> Result<Result<Endpoint, Health>, ProbeError> {
-    match target.endpoint(port) {
-        Some(endpoint) => Ok(Ok(endpoint)),
-        None if target.is_running() => Err(ProbeError::Impossible {
-            reason: format!("{} runs and has no address that this host can reach", target.name),
-        }),
-        None => Ok(Err(not_running(target))),
+/// What to say of an instance that cannot be connected to: one that runs will not get an address by waiting, one
+/// that does not may be started again.
+fn no_address(target: &Instance) -> Result<Health, ProbeError> {
+    if target.is_running() {
+        let reason = format!("{} runs and has no address that this host can reach", target.name);
+        return Err(ProbeError::Impossible { reason });
     }
+    Ok(not_running(target))
 }
 
 fn not_running(target: &Instance) -> Health {

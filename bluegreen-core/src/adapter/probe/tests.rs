@@ -254,12 +254,18 @@ async fn tcp_gives_up_on_an_address_that_swallows() {
 
 /// Probes of an instance that has printed these lines, and then prints nothing more or ends.
 fn printing(lines: &'static [&'static str], ends: bool) -> Probes {
+    printing_by(lines, ends, Some(instance()))
+}
+
+/// The same of an instance that is then found like this.
+fn printing_by(lines: &'static [&'static str], ends: bool, now: Option<Instance>) -> Probes {
     let mut runtime = MockContainerRuntime::new();
     runtime.expect_follow_log().withf(|id| id.as_str() == "c0ffee").returning(move |_| {
         let lines = stream::iter(lines).map(|line| Ok((*line).to_owned()));
         let stream: LineStream = if ends { lines.boxed() } else { lines.chain(stream::pending()).boxed() };
         Ok(stream)
     });
+    runtime.expect_find().returning(move |_| Ok(now.clone()));
     Probes::new(Arc::new(runtime))
 }
 
@@ -294,6 +300,23 @@ async fn log_ends_when_the_instance_does() {
     );
     assert_eq!(started.elapsed(), Duration::ZERO);
     assert_eq!(look(&probes, LogPattern::text("cannot bind")).await.unwrap(), Health::Healthy);
+}
+
+#[tokio::test]
+async fn log_does_not_take_the_word_of_the_dead() {
+    let died = Instance {
+        state: InstanceState::Exited { exit_code: 1, oom_killed: false, error: None },
+        ..instance()
+    };
+    let other = Instance { id: InstanceId::new("other"), ..instance() };
+    for (now, said) in [
+        (Some(died), "\"ready\" came, but it is no longer running: exited with code 1"),
+        (Some(other), "\"ready\" came, but the container is gone"),
+        (None, "\"ready\" came, but the container is gone"),
+    ] {
+        let probes = printing_by(&["ready"], true, now);
+        assert_eq!(reason(look(&probes, LogPattern::text("ready")).await), said);
+    }
 }
 
 fn broken() -> RuntimeError {
