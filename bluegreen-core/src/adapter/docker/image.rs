@@ -63,7 +63,7 @@ impl Docker {
         })
     }
 
-    /// Whether exactly this image is on this host: `repository@digest` is found by the image's RepoDigests, a local
+    /// Whether exactly this image is on this host: `repository@digest` is found by the image's `RepoDigests`, a local
     /// image by its id.
     pub(super) async fn is_here(&self, image: &PinnedImage) -> Result<bool, RuntimeError> {
         Ok(self.inspect_image(&image.run_reference()).await?.is_some())

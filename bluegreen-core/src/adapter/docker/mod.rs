@@ -39,7 +39,7 @@ pub use disk::DiskSpace;
 pub use registry::{DockerRegistry, LocalImages};
 
 use self::error::Failure;
-use crate::model::{AppName, Digest, ImageRef, InstanceName, InstanceSpec, PinnedImage};
+use crate::model::{AppName, InstanceName, InstanceSpec, PinnedImage};
 use crate::port::{
     ContainerRuntime, Credentials, ExecOutput, Instance, InstanceId, LineStream, PullObserver, RuntimeError,
 };

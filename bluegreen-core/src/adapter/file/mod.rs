@@ -88,12 +88,9 @@ impl FileJournal {
 
     fn append_now(&self, app: &AppName, record: Record) -> Result<(), JournalError> {
         let known = self.ends.lock().unwrap_or_else(PoisonError::into_inner).get(app).copied();
-        let end = match known {
-            Some(end) => end,
-            None => {
-                self.load_now(app)?;
-                self.ends.lock().unwrap_or_else(PoisonError::into_inner)[app]
-            }
+        let end = if let Some(end) = known { end } else {
+            self.load_now(app)?;
+            self.ends.lock().unwrap_or_else(PoisonError::into_inner)[app]
         };
         let entry = Entry::new(end.seq + 1, Timestamp::now(), record);
         let line = format::line(&entry).map_err(failed("writing the journal"))?;

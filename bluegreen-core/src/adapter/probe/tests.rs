@@ -383,7 +383,7 @@ async fn command_is_judged_by_its_exit_code() {
 /// A runtime that never answers: mocks answer at once, so this one is written out.
 mod stuck {
     use super::*;
-    use crate::model::{AppName, Digest, ImageRef, InstanceSpec, PinnedImage};
+    use crate::model::{AppName, InstanceSpec, PinnedImage};
     use crate::port::{Credentials, PullObserver};
 
     #[derive(Debug)]
