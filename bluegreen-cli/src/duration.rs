@@ -29,7 +29,9 @@ pub(crate) fn parse(text: &str) -> Result<Duration, DurationError> {
         return error(format!("empty: expected {EXPECTED}"));
     }
     if rest.bytes().all(|byte| byte.is_ascii_digit()) {
-        return error(format!("{rest:?} has no unit: write \"{rest}s\" for seconds, \"{rest}ms\" for milliseconds"));
+        return error(format!(
+            "{rest:?} has no unit: write \"{rest}s\" for seconds, \"{rest}ms\" for milliseconds"
+        ));
     }
     let mut total: u64 = 0;
     let mut largest = UNITS.len();
@@ -54,7 +56,9 @@ pub(crate) fn parse(text: &str) -> Result<Duration, DurationError> {
         let value = number.parse::<u64>().ok().and_then(|value| value.checked_mul(UNITS[index].1));
         match value.and_then(|value| total.checked_add(value)) {
             Some(sum) => total = sum,
-            None if number.is_empty() => return error(format!("{text:?} is not a duration: expected {EXPECTED}")),
+            None if number.is_empty() => {
+                return error(format!("{text:?} is not a duration: expected {EXPECTED}"));
+            }
             None => return error(format!("{text:?} is too long")),
         }
         rest = tail;
@@ -106,9 +110,15 @@ mod tests {
 
     #[test]
     fn the_documented_forms() {
-        for (text, millis) in
-            [("500ms", 500), ("30s", 30_000), ("10m", 600_000), ("1h", 3_600_000), ("0s", 0), ("1h30m", 5_400_000), ("1s500ms", 1_500)]
-        {
+        for (text, millis) in [
+            ("500ms", 500),
+            ("30s", 30_000),
+            ("10m", 600_000),
+            ("1h", 3_600_000),
+            ("0s", 0),
+            ("1h30m", 5_400_000),
+            ("1s500ms", 1_500),
+        ] {
             assert_eq!(parse(text).unwrap(), Duration::from_millis(millis), "{text}");
         }
     }

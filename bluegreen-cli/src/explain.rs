@@ -101,19 +101,25 @@ fn next(command: &str, failure: &Failure, target: &Target) -> String {
         Cause::Journal(_) => "check the state directory: it must be writable and have room".to_owned(),
         Cause::Gate(_) | Cause::CandidateLost { .. } => "mend the application, then deploy again".to_owned(),
         Cause::Cancelled => format!("when you are ready: bluegreen {command} {again} …"),
-        Cause::NothingToRollBackTo => format!("bluegreen status {again}"),
-        Cause::Superseded { .. } => "give the deployment a new id, or deploy the image as a new deployment".to_owned(),
+        Cause::Superseded { .. } => {
+            "give the deployment a new id, or deploy the image as a new deployment".to_owned()
+        }
         _ => format!("bluegreen status {again}"),
     }
 }
 
 fn registry(error: &RegistryError) -> String {
     match error {
-        RegistryError::ImageNotFound { .. } => "check that the image was pushed under this name and tag".to_owned(),
-        RegistryError::AccessDenied { .. } => {
-            "check the credentials: for ECR the role needs ecr:GetAuthorizationToken and ecr:BatchGetImage".to_owned()
+        RegistryError::ImageNotFound { .. } => {
+            "check that the image was pushed under this name and tag".to_owned()
         }
-        RegistryError::Unreachable { .. } => "check this host's way to the registry: DNS, proxy, security group".to_owned(),
+        RegistryError::AccessDenied { .. } => {
+            "check the credentials: for ECR the role needs ecr:GetAuthorizationToken and ecr:BatchGetImage"
+                .to_owned()
+        }
+        RegistryError::Unreachable { .. } => {
+            "check this host's way to the registry: DNS, proxy, security group".to_owned()
+        }
         _ => "try again; bluegreen -v shows more".to_owned(),
     }
 }
@@ -124,15 +130,21 @@ fn runtime(error: &RuntimeError) -> String {
             "run as root, or as a user of the group docker".to_owned()
         }
         RuntimeError::Unreachable { .. } => "start Docker: systemctl start docker".to_owned(),
-        RuntimeError::ImageNotFound { .. } => "check that the image was pushed under this name and tag".to_owned(),
+        RuntimeError::ImageNotFound { .. } => {
+            "check that the image was pushed under this name and tag".to_owned()
+        }
         RuntimeError::PullDenied { .. } => "check the registry's credentials on this host".to_owned(),
-        RuntimeError::RegistryUnreachable { .. } => "check this host's way to the registry, then deploy again".to_owned(),
+        RuntimeError::RegistryUnreachable { .. } => {
+            "check this host's way to the registry, then deploy again".to_owned()
+        }
         RuntimeError::DiskFull { .. } => "make room: docker system df shows what takes it".to_owned(),
         RuntimeError::PortTaken { port, .. } => format!("see who has it: ss -ltnp 'sport = :{port}'"),
         RuntimeError::NameTaken { name } => {
             format!("remove it (docker rm -f {name}), or take it over: `adopt = true` in bluegreen.toml")
         }
-        RuntimeError::Network { name, .. } => format!("see docker network ls; make it: docker network create {name}"),
+        RuntimeError::Network { name, .. } => {
+            format!("see docker network ls; make it: docker network create {name}")
+        }
         RuntimeError::Rejected { .. } => "mend the container's settings in bluegreen.toml".to_owned(),
         _ => "try again; bluegreen -v shows more".to_owned(),
     }
@@ -175,7 +187,9 @@ fn printed(output: &str) -> String {
 fn proxy(error: &ProxyError, again: &str) -> String {
     match error {
         ProxyError::NotRunning { .. } => "start nginx, then deploy again".to_owned(),
-        ProxyError::Broken { .. } => "mend nginx's configuration until nginx -t passes, then deploy again".to_owned(),
+        ProxyError::Broken { .. } => {
+            "mend nginx's configuration until nginx -t passes, then deploy again".to_owned()
+        }
         ProxyError::Unrecognized { .. } => format!("see what nginx needs: bluegreen nginx check {again}"),
         _ => format!("bluegreen nginx check {again}"),
     }
@@ -198,7 +212,12 @@ pub(crate) fn settings(command: &'static str, error: &SettingsError, styled: boo
 }
 
 /// Anything else that went wrong before there was a run.
-pub(crate) fn other(command: &'static str, exit: Exit, message: impl Into<String>, error: &dyn Error) -> Verdict {
+pub(crate) fn other(
+    command: &'static str,
+    exit: Exit,
+    message: impl Into<String>,
+    error: &dyn Error,
+) -> Verdict {
     let mut causes = vec![error.to_string()];
     let mut source = error.source();
     while let Some(cause) = source {

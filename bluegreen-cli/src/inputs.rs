@@ -74,7 +74,9 @@ enum Problem {
     Ambiguous { names: Vec<String> },
     #[error("no entry is named {wanted:?}; there is {}{}", names.join(", "), did_you_mean(nearest.as_deref()))]
     NotFound { wanted: String, names: Vec<String>, nearest: Option<String> },
-    #[error("the only entry is for {found:?} and the application is {app:?}: if that is meant, add --name {found}")]
+    #[error(
+        "the only entry is for {found:?} and the application is {app:?}: if that is meant, add --name {found}"
+    )]
     OtherApp { found: String, app: String },
     #[error("this is an imageDetail.json, which has no names: leave out --name")]
     Nameless,
@@ -215,21 +217,17 @@ impl Definitions {
             };
         }
         let Some(wanted) = name.or(app) else {
-            return match &self.entries[..] {
-                [entry] => Ok(entry),
-                _ => error(Problem::Ambiguous { names }),
-            };
+            let [entry] = &self.entries[..] else { return error(Problem::Ambiguous { names }) };
+            return Ok(entry);
         };
         if let Some(entry) = self.entries.iter().find(|entry| entry.name.as_deref() == Some(wanted)) {
             return Ok(entry);
         }
-        match (&names[..], name) {
-            ([found], None) => error(Problem::OtherApp { found: found.clone(), app: wanted.to_owned() }),
-            _ => {
-                let nearest = nearest::name(wanted, names.iter().map(String::as_str)).map(str::to_owned);
-                error(Problem::NotFound { wanted: wanted.to_owned(), names, nearest })
-            }
+        if let ([found], None) = (&names[..], name) {
+            return error(Problem::OtherApp { found: found.clone(), app: wanted.to_owned() });
         }
+        let nearest = nearest::name(wanted, names.iter().map(String::as_str)).map(str::to_owned);
+        error(Problem::NotFound { wanted: wanted.to_owned(), names, nearest })
     }
 }
 
@@ -293,7 +291,8 @@ mod tests {
     #[test]
     fn an_entry_is_never_taken_for_another_application() {
         let one = definitions(r#"[{"name":"web","imageUri":"r.io/web:1"}]"#);
-        let two = definitions(r#"[{"name":"web","imageUri":"r.io/web:1"},{"name":"api","imageUri":"r.io/api:1"}]"#);
+        let two =
+            definitions(r#"[{"name":"web","imageUri":"r.io/web:1"},{"name":"api","imageUri":"r.io/api:1"}]"#);
         let detail = definitions(r#"{"ImageURI":"r.io/web:1"}"#);
         let name = |entry: &Entry| entry.name.clone();
         assert_eq!(name(one.select(None, None).unwrap()), Some("web".into()));

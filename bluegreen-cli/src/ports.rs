@@ -64,7 +64,11 @@ fn proxy(target: &Target, docker: &Docker) -> Nginx {
 }
 
 /// Where the meaning of a tag is looked up.
-fn registry(pull: Option<PullArg>, docker: &Docker, env: &Environment) -> Result<Arc<dyn Registry>, ConnectError> {
+fn registry(
+    pull: Option<PullArg>,
+    docker: &Docker,
+    env: &Environment,
+) -> Result<Arc<dyn Registry>, ConnectError> {
     let local = LocalImages::new(docker.clone());
     if pull == Some(PullArg::Never) {
         return Ok(Arc::new(local));

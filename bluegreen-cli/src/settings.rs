@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bluegreen_core::adapter::nginx::Place;
 use bluegreen_core::model::{
-    AppName, AppSpec, Check, Color, Endpoint, ImageRef, InstanceName, LogPattern, NetworkAttachment, ParseError,
-    Publish, Slot, Slots,
+    AppName, AppSpec, Check, Color, Endpoint, ImageRef, InstanceName, LogPattern, NetworkAttachment,
+    ParseError, Publish, Slot, Slots,
 };
 
 use crate::args::{AppArgs, Global, InputArgs, PullArg};
@@ -66,15 +66,17 @@ impl SettingsError {
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Self::Config(_) | Self::Input(_) | Self::ConfPath { .. } => None,
-            Self::NoConfig => Some(
-                "name one with --config, or give --image-definitions FILE --nginx-conf FILE".to_owned(),
-            ),
+            Self::NoConfig => {
+                Some("name one with --config, or give --image-definitions FILE --nginx-conf FILE".to_owned())
+            }
             Self::UnknownApp { nearest, .. } => nearest.as_ref().map(|name| format!("did you mean {name}?")),
             Self::WhichApp { names } => names.first().map(|name| format!("for example: bluegreen … {name}")),
-            Self::NoImage { .. } => {
-                Some("give --image REF or --image-definitions FILE, or `image` in the configuration".to_owned())
+            Self::NoImage { .. } => Some(
+                "give --image REF or --image-definitions FILE, or `image` in the configuration".to_owned(),
+            ),
+            Self::NoName | Self::BadName { .. } => {
+                Some("name the application: bluegreen deploy APP …".to_owned())
             }
-            Self::NoName | Self::BadName { .. } => Some("name the application: bluegreen deploy APP …".to_owned()),
         }
     }
 }
@@ -205,7 +207,8 @@ fn as_the_script(name: AppName, conf: &Path, pull: Option<PullArg>) -> Result<Ta
         conf: Some(conf),
         ..NginxSettings::default()
     };
-    let again = format!("{} --nginx-conf {}", spec.name, nginx.conf.as_deref().map(quoted).unwrap_or_default());
+    let again =
+        format!("{} --nginx-conf {}", spec.name, nginx.conf.as_deref().map(quoted).unwrap_or_default());
     let app = App { spec, image: None, pull, nginx };
     let warnings = vec![OPEN_PORTS.to_owned()];
     Ok(Target { app, docker_host: None, state_dir: None, warnings, again })
@@ -214,7 +217,7 @@ fn as_the_script(name: AppName, conf: &Path, pull: Option<PullArg>) -> Result<Ta
 /// A path as a shell takes it.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
-    shlex::try_quote(&text).map(|quoted| quoted.into_owned()).unwrap_or(text)
+    shlex::try_quote(&text).map(std::borrow::Cow::into_owned).unwrap_or(text)
 }
 
 #[cfg(test)]

@@ -20,7 +20,9 @@ pub(crate) fn parse(text: &str) -> Result<u64, String> {
     }
     let factor: u64 = match unit.to_ascii_lowercase().as_str() {
         "" => {
-            return Err(format!("{number:?} has no unit: write \"{number}m\" for MiB, \"{number}b\" for bytes"));
+            return Err(format!(
+                "{number:?} has no unit: write \"{number}m\" for MiB, \"{number}b\" for bytes"
+            ));
         }
         "b" => 1,
         "k" | "kb" | "kib" => 1 << 10,
@@ -30,7 +32,9 @@ pub(crate) fn parse(text: &str) -> Result<u64, String> {
     };
     let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
     match bytes.filter(|bytes| i64::try_from(*bytes).is_ok()) {
-        Some(bytes) if bytes < SMALLEST => Err(format!("{text:?} is too small: Docker wants at least \"6m\"")),
+        Some(bytes) if bytes < SMALLEST => {
+            Err(format!("{text:?} is too small: Docker wants at least \"6m\""))
+        }
         Some(bytes) => Ok(bytes),
         None => Err(format!("{text:?} is too large")),
     }
@@ -45,7 +49,11 @@ pub(crate) fn milli_cpus(cpus: f64) -> Result<u32, String> {
     if !(0.01..=1024.0).contains(&cpus) {
         return Err(format!("{cpus} CPUs cannot be given: expected a number from 0.01 to 1024, like 0.5"));
     }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range was checked above")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the range was checked above"
+    )]
     Ok((cpus * 1000.0).round() as u32)
 }
 
@@ -55,7 +63,8 @@ mod tests {
 
     #[test]
     fn the_documented_forms() {
-        for (text, bytes) in [("512m", 512 << 20), ("1g", 1 << 30), ("1GiB", 1 << 30), ("8388608b", 8 << 20)] {
+        for (text, bytes) in [("512m", 512 << 20), ("1g", 1 << 30), ("1GiB", 1 << 30), ("8388608b", 8 << 20)]
+        {
             assert_eq!(parse(text).unwrap(), bytes, "{text}");
         }
         assert_eq!(milli_cpus(0.5).unwrap(), 500);

@@ -112,7 +112,7 @@ impl Context {
         verb: impl AsyncFnOnce(&Orchestrator) -> Result<Verdict, Failure>,
     ) -> Verdict {
         let cancel = CancellationToken::new();
-        if let Err(error) = signal::listen(cancel.clone(), self.out.clone()) {
+        if let Err(error) = signal::listen(&cancel, &self.out) {
             self.out.warn(&format!("signals cannot be listened to: {error}"));
         }
         if let Some(deadline) = limits.deadline {
@@ -156,7 +156,12 @@ impl Context {
             causes: vec![error.to_string()],
             ..Explained::default()
         };
-        Verdict::failure(command, Exit::Usage, explained, Some("give another one with --deployment-id".to_owned()))
+        Verdict::failure(
+            command,
+            Exit::Usage,
+            explained,
+            Some("give another one with --deployment-id".to_owned()),
+        )
     }
 }
 

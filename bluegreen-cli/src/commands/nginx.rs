@@ -30,12 +30,19 @@ pub(super) fn nginx(cx: &Context, command: &NginxCommand) -> Verdict {
             let name = &target.app.spec.name;
             if target.app.nginx.mode == Mode::Rewrite {
                 bluegreen_core::port::Proxy::check(nginx, name).await?;
-                let mut verdict = Verdict::success("nginx check", "ready to be switched by rewrite", Value::Null);
+                let mut verdict =
+                    Verdict::success("nginx check", "ready to be switched by rewrite", Value::Null);
                 verdict.next = Some("`mode = \"live\"` loses no request at a switch".to_owned());
                 return Ok(verdict);
             }
             let installation = nginx.installation(name).await?;
-            Ok(described("nginx check", target, &installation.changes, &installation, "checked; nothing was touched"))
+            Ok(described(
+                "nginx check",
+                target,
+                &installation.changes,
+                &installation,
+                "checked; nothing was touched",
+            ))
         }),
     }
 }

@@ -12,10 +12,12 @@ use crate::{config, explain};
 
 /// `config check`.
 pub(super) fn config(cx: &Context, command: &ConfigCommand) -> Verdict {
-    let ConfigCommand::Check = command;
     const COMMAND: &str = "config check";
+    let ConfigCommand::Check = command;
     let refused = |error: SettingsError| explain::settings(COMMAND, &error, cx.out.is_styled());
-    let Some(path) = config::locate(cx.global.config.as_deref()) else { return refused(SettingsError::NoConfig) };
+    let Some(path) = config::locate(cx.global.config.as_deref()) else {
+        return refused(SettingsError::NoConfig);
+    };
     match config::load(&path) {
         Ok(config) => {
             let names: Vec<String> = config.apps.keys().map(ToString::to_string).collect();

@@ -65,7 +65,8 @@ pub(super) fn recover(cx: &Context, args: &RunArgs) -> Verdict {
             Some((deployment, Outcome::Committed)) => format!("finished: {deployment} serves"),
             Some((deployment, _)) => format!("rolled back: {deployment}; what served before it serves"),
         };
-        let result = settled.map(|(deployment, outcome)| json!({ "deployment": deployment, "outcome": outcome }));
+        let result =
+            settled.map(|(deployment, outcome)| json!({ "deployment": deployment, "outcome": outcome }));
         Ok(Verdict::success(COMMAND, text, json!({ "app": app, "settled": result })))
     })
 }

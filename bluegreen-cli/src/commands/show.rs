@@ -5,9 +5,9 @@ use comfy_table::{ContentArrangement, Table, presets};
 
 use super::{Context, Limits};
 use crate::args::{AppArgs, InputArgs};
+use crate::explain;
 use crate::output::{Verdict, plain};
 use crate::settings::{self, Target};
-use crate::explain;
 
 /// `plan`.
 pub(super) fn plan(cx: &Context, args: &InputArgs) -> Verdict {
@@ -85,7 +85,10 @@ pub(super) fn shown(status: &Status, target: &Target) -> Verdict {
         rows.push(("last run", format!("{} {} of {}: {}", run.verb, run.deployment, run.image, run.outcome)));
     }
     if let Some(run) = &status.unfinished {
-        rows.push(("UNFINISHED", format!("{} {} of {}: {}", run.verb, run.deployment, run.image, run.outcome)));
+        rows.push((
+            "UNFINISHED",
+            format!("{} {} of {}: {}", run.verb, run.deployment, run.image, run.outcome),
+        ));
     }
     rows.extend(status.findings.iter().map(|finding| ("ATTENTION", finding.clone())));
 

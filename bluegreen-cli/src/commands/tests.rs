@@ -8,8 +8,8 @@ use bluegreen_core::testing::{Fault, Health, When, World};
 
 use super::{run, show};
 use crate::config::{App, NginxSettings};
-use crate::explain;
 use crate::exit::Exit;
+use crate::explain;
 use crate::output::{Line, Verdict};
 use crate::settings::Target;
 
@@ -53,7 +53,9 @@ async fn every_ending_has_its_code_and_its_words() {
     let world = world();
     let mut report = String::new();
     let mut exits = Vec::new();
-    for (tag, id) in [("1", "d1"), ("2", "d2"), ("2", "d3"), ("sick", "d4"), ("dead", "d5"), ("gone", "d6"), ("1", "d1")] {
+    for (tag, id) in
+        [("1", "d1"), ("2", "d2"), ("2", "d3"), ("sick", "d4"), ("dead", "d5"), ("gone", "d6"), ("1", "d1")]
+    {
         let verdict = verdict(&world, tag, id).await;
         report.push_str(&format!("--- {tag} as {id}\n{}", text(&verdict)));
         exits.push(verdict.exit);
@@ -109,7 +111,10 @@ async fn the_report_is_versioned_and_complete() {
     let json = verdict(&world, "sick", "d2").await.json();
     insta::assert_snapshot!(format!("{json:#}"));
     let json = verdict(&world, "2", "d3").await.json();
-    assert_eq!((&json["version"], &json["exit_code"], &json["result"]["candidate"]), (&1.into(), &0.into(), &"green".into()));
+    assert_eq!(
+        (&json["version"], &json["exit_code"], &json["result"]["candidate"]),
+        (&1.into(), &0.into(), &"green".into())
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -129,7 +134,11 @@ async fn status_and_plan_say_what_to_type_next() {
     let mut report = format!("--- empty\n{}{}", text(&status().await), text(&plan("1").await));
     deploy(&world, "1", "d1").await.unwrap();
     deploy(&world, "2", "d2").await.unwrap();
-    report.push_str(&format!("--- two releases\n{}{}", timeless(text(&status().await)), text(&plan("2").await)));
+    report.push_str(&format!(
+        "--- two releases\n{}{}",
+        timeless(text(&status().await)),
+        text(&plan("2").await)
+    ));
     world.tamper_proxy(None);
     report.push_str(&format!("--- tampered\n{}", timeless(text(&status().await))));
     insta::assert_snapshot!(report);

@@ -36,7 +36,9 @@ fn proxy(cx: &Context, app: &App, marks: &Marks) {
         ),
         Mode::Live if app.nginx.dir.is_none() && app.nginx.in_container() => cx.report_with(
             marks.nginx.clone(),
-            format!("`app.{name}`: the live switch needs a directory that is mounted into the nginx container"),
+            format!(
+                "`app.{name}`: the live switch needs a directory that is mounted into the nginx container"
+            ),
             "expected `dir`: that directory's path on this host",
             help,
         ),
@@ -107,7 +109,10 @@ fn shared(cx: &Context, apps: &[(App, Marks)]) {
 fn same_port(a: &Slot, b: &Slot) -> Option<String> {
     let at = |slot: &Slot| slot.publish.map(|publish| (publish.ip, publish.port));
     // On the host's network the port inside is the host's.
-    let at = |slot: &Slot| at(slot).or_else(|| slot.endpoint.ip().filter(IpAddr::is_loopback).map(|ip| (ip, slot.endpoint.port())));
+    let at = |slot: &Slot| {
+        at(slot)
+            .or_else(|| slot.endpoint.ip().filter(IpAddr::is_loopback).map(|ip| (ip, slot.endpoint.port())))
+    };
     let ((ip_a, port_a), (ip_b, port_b)) = (at(a)?, at(b)?);
     let overlap = ip_a == ip_b || ip_a.is_unspecified() || ip_b.is_unspecified();
     (port_a == port_b && overlap).then(|| port_a.to_string())
@@ -115,5 +120,6 @@ fn same_port(a: &Slot, b: &Slot) -> Option<String> {
 
 fn same_address(a: &Slot, b: &Slot) -> Option<String> {
     let (a, b) = (a.network.as_ref()?, b.network.as_ref()?);
-    (a.name == b.name && a.ip.is_some() && a.ip == b.ip).then(|| a.ip.map(|ip| ip.to_string()).unwrap_or_default())
+    (a.name == b.name && a.ip.is_some() && a.ip == b.ip)
+        .then(|| a.ip.map(|ip| ip.to_string()).unwrap_or_default())
 }

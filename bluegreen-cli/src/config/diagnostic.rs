@@ -67,9 +67,9 @@ fn without_secrets(text: &str) -> String {
         let equals = line.find('=');
         let key = equals.map_or("", |equals| line[..equals].trim());
         let secret_key = key.split('.').any(|part| is_secret(part.trim_matches(['"', '\'', ' '])))
-            || ["env", "options"].iter().any(|word| {
-                line.contains(&format!("{word} =")) || line.contains(&format!("{word}="))
-            });
+            || ["env", "options"]
+                .iter()
+                .any(|word| line.contains(&format!("{word} =")) || line.contains(&format!("{word}=")));
         if open_braces > 0 || secret_key || section_is_secret {
             // What is already inside a secret table has no key that is worth showing.
             let from = if open_braces > 0 { 0 } else { equals.map_or(0, |equals| equals + 1) };
@@ -117,7 +117,8 @@ mod tests {
 
     #[test]
     fn what_follows_an_environment_is_shown_again() {
-        let text = "[app.web]\nenv = { A = \"x\" }\nport = 1\n[app.web.env]\nB = \"y\"\n[docker]\nhost = \"z\"\n";
+        let text =
+            "[app.web]\nenv = { A = \"x\" }\nport = 1\n[app.web.env]\nB = \"y\"\n[docker]\nhost = \"z\"\n";
         let covered = without_secrets(text);
         assert!(covered.contains("port = 1") && covered.contains("host = \"z\""), "{covered}");
     }

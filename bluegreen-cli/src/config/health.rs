@@ -95,7 +95,10 @@ fn path(item: &Item<'_>, expected: &str) -> Option<String> {
     if text.starts_with('/') && !text.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return Some(text.to_owned());
     }
-    item.wrong(format_args!("{text:?} is not a path"), "expected a path that starts with `/`, without spaces");
+    item.wrong(
+        format_args!("{text:?} is not a path"),
+        "expected a path that starts with `/`, without spaces",
+    );
     None
 }
 

@@ -95,8 +95,7 @@ pub(crate) fn load(path: &Path) -> Result<Config, ConfigError> {
     }
     let text = std::fs::read_to_string(path).map_err(unreadable)?;
     let base = path.parent().unwrap_or(Path::new("."));
-    parse(&text, base)
-        .map_err(|problems| ConfigError::Invalid { path: path.to_owned(), text, problems })
+    parse(&text, base).map_err(|problems| ConfigError::Invalid { path: path.to_owned(), text, problems })
 }
 
 /// Reads a text. Files that it names are looked for in `base`.
@@ -126,7 +125,7 @@ fn parse_into(cx: &Context, text: &str, base: &Path) -> Config {
     read_root(&Section::root(cx, &table), base)
 }
 
-fn read_root<'a>(root: &Section<'a>, base: &Path) -> Config {
+fn read_root(root: &Section<'_>, base: &Path) -> Config {
     let mut config = Config {
         state_dir: root.item("state_dir").and_then(|item| nginx::absolute(&item)),
         ..Config::default()

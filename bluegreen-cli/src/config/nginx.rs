@@ -157,7 +157,12 @@ fn url(section: &Section<'_>, settings: &mut NginxSettings) {
     let Some(host) = item.text("a host name, as clients send it") else { return };
     match settings.url.take().map(|url| url.with_host(host)) {
         Some(Ok(url)) => settings.url = Some(url),
-        Some(Err(error)) => item.wrong(format_args!("{host:?} is no `Host` header"), format!("expected {}", error.expected())),
+        Some(Err(error)) => {
+            item.wrong(
+                format_args!("{host:?} is no `Host` header"),
+                format!("expected {}", error.expected()),
+            );
+        }
         None => item.wrong("there is nothing that it could be sent to", "expected `url` as well"),
     }
 }

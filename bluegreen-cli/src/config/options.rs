@@ -85,7 +85,10 @@ fn networks(app: &Section<'_>, options: &mut RunOptions) {
         for name in &names {
             let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
             if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(plain) {
-                item.wrong(format_args!("{name:?} is not a network's name"), "expected letters, digits, `-`, `_`, `.`");
+                item.wrong(
+                    format_args!("{name:?} is not a network's name"),
+                    "expected letters, digits, `-`, `_`, `.`",
+                );
             }
         }
     }
@@ -111,7 +114,10 @@ fn extra_hosts(item: &Item<'_>) -> Vec<String> {
         if sound {
             lines.push(line.to_owned());
         } else {
-            item.wrong(format_args!("{line:?} is no host line"), "expected \"name:address\", as \"db:10.0.0.5\"");
+            item.wrong(
+                format_args!("{line:?} is no host line"),
+                "expected \"name:address\", as \"db:10.0.0.5\"",
+            );
         }
     }
     lines
@@ -157,7 +163,10 @@ fn tmpfs(item: &Item<'_>) -> BTreeMap<String, String> {
         if path.starts_with('/') {
             mounts.insert(path.to_owned(), options.to_owned());
         } else {
-            item.wrong(format_args!("{path:?} is not an absolute path"), "expected \"/path\" or \"/path:size=16m\"");
+            item.wrong(
+                format_args!("{path:?} is not an absolute path"),
+                "expected \"/path\" or \"/path:size=16m\"",
+            );
         }
     }
     mounts

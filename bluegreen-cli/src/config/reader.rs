@@ -47,8 +47,7 @@ impl Context {
         expected: impl Into<String>,
         help: impl Into<String>,
     ) {
-        let problem =
-            Problem { at, message: message.into(), expected: expected.into(), help: help.into() };
+        let problem = Problem { at, message: message.into(), expected: expected.into(), help: help.into() };
         self.problems.borrow_mut().push(problem);
     }
 
@@ -331,7 +330,8 @@ impl<'a> Section<'a> {
             if asked.contains(&name) {
                 continue;
             }
-            let place = if self.path.is_empty() { "at the top".to_owned() } else { format!("in `{}`", self.path) };
+            let place =
+                if self.path.is_empty() { "at the top".to_owned() } else { format!("in `{}`", self.path) };
             let mut known = asked.clone();
             known.sort_unstable();
             known.dedup();

@@ -56,7 +56,8 @@ fn the_example_is_right_and_complete() {
         .filter(|key| {
             let last = key.rsplit('.').next().unwrap_or(key);
             !EXAMPLE.lines().any(|line| {
-                line.trim_start().starts_with(&format!("# {last} = ")) || line.contains(&format!("{{ {last} = "))
+                line.trim_start().starts_with(&format!("# {last} = "))
+                    || line.contains(&format!("{{ {last} = "))
             })
         })
         .filter(|key| !is_under_a_shared_section(key))
@@ -74,11 +75,20 @@ fn the_example_means_what_it_says() {
     let config = good(EXAMPLE);
     let web = app(&config, "web");
     let (blue, green) = (&web.spec.slots.blue, &web.spec.slots.green);
-    assert_eq!((blue.endpoint.to_string(), green.endpoint.to_string()), ("172.30.0.10:3000".into(), "172.30.0.11:3000".into()));
-    assert_eq!(green.publish.map(|publish| (publish.ip.to_string(), publish.port)), Some(("127.0.0.1".into(), 4000)));
+    assert_eq!(
+        (blue.endpoint.to_string(), green.endpoint.to_string()),
+        ("172.30.0.10:3000".into(), "172.30.0.11:3000".into())
+    );
+    assert_eq!(
+        green.publish.map(|publish| (publish.ip.to_string(), publish.port)),
+        Some(("127.0.0.1".into(), 4000))
+    );
     assert_eq!((blue.name.as_str(), blue.color), ("web-3000", Color::Blue));
     assert_eq!(web.spec.options.networks.iter().map(|n| n.name.as_str()).collect::<Vec<_>>(), ["backend"]);
-    assert_eq!(blue.network.as_ref().map(|n| (n.name.as_str(), n.aliases.clone())), Some(("web", vec!["web".into()])));
+    assert_eq!(
+        blue.network.as_ref().map(|n| (n.name.as_str(), n.aliases.clone())),
+        Some(("web", vec!["web".into()]))
+    );
     assert_eq!(web.spec.options.memory, Some(512 << 20));
     assert_eq!(web.spec.options.milli_cpus, Some(500));
     assert_eq!(web.spec.options.command, Some(vec!["node".into(), "server.js".into()]));
@@ -96,7 +106,10 @@ fn the_example_means_what_it_says() {
         ]
     );
     assert_eq!(web.nginx.conf, Some("/etc/nginx/conf.d/web.conf".into()));
-    assert_eq!(web.nginx.url.as_ref().map(ToString::to_string).as_deref(), Some("http://127.0.0.1:80/health (Host: shop.example.com)"));
+    assert_eq!(
+        web.nginx.url.as_ref().map(ToString::to_string).as_deref(),
+        Some("http://127.0.0.1:80/health (Host: shop.example.com)")
+    );
 }
 
 #[test]
@@ -155,17 +168,26 @@ const BAD: [(&str, &str); 34] = [
     ("equal_ports", "[app.web]\nports = { blue = 3000, green = 3000 }\n"),
     ("one_port_missing", "[app.web]\nports = { blue = 3000 }\n"),
     ("ports_of_two_apps", "[app.a]\n[app.b]\n"),
-    ("names_of_two_apps", "[app.a]\nnames = { blue = \"x1\", green = \"x2\" }\n[app.b]\nports = { blue = 1, green = 2 }\nnames = { blue = \"x2\", green = \"x3\" }\n"),
+    (
+        "names_of_two_apps",
+        "[app.a]\nnames = { blue = \"x1\", green = \"x2\" }\n[app.b]\nports = { blue = 1, green = 2 }\nnames = { blue = \"x2\", green = \"x3\" }\n",
+    ),
     ("ips_equal", "[app.a]\nnetwork = \"n\"\nips = { blue = \"10.0.0.1\", green = \"10.0.0.1\" }\n"),
     ("rewrite_without_conf", "[nginx]\nmode = \"rewrite\"\n[app.web]\n"),
     ("live_by_name", "[app.web]\nreach = \"name\"\nnetwork = \"dev\"\n"),
     ("live_in_container_needs_addresses", "[nginx]\ncontainer = \"nginx\"\n[app.web]\n"),
     ("unpublished_but_by_port", "[app.web]\npublish = \"none\"\n"),
     ("label_of_ours", "[app.web]\nlabels = { \"bluegreen.app\" = \"x\" }\n"),
-    ("relative_paths", "state_dir = \"state\"\n[nginx]\nconf = \"conf.d/a.conf\"\n[app.web]\nvolumes = \"data:relative\"\n"),
+    (
+        "relative_paths",
+        "state_dir = \"state\"\n[nginx]\nconf = \"conf.d/a.conf\"\n[app.web]\nvolumes = \"data:relative\"\n",
+    ),
     ("env_file_missing", "[app.web]\nenv_file = \"web.env\"\nenv = { A = 1, PASSWORD = \"hunter2\" }\n"),
     ("no_toml", "[app.web\nimage = \"r.io/a:1\"\nenv = { PASSWORD = \"hunter2 }\n"),
-    ("host_settings_for_a_container", "[nginx]\ncontainer = \"nginx\"\nbinary = \"nginx\"\n[app.web]\nreach = \"port\"\n"),
+    (
+        "host_settings_for_a_container",
+        "[nginx]\ncontainer = \"nginx\"\nbinary = \"nginx\"\n[app.web]\nreach = \"port\"\n",
+    ),
     ("url_with_tls", "[nginx]\nurl = \"https://a/\"\nhost = \"a b\"\n[app.web]\n"),
     ("nothing", ""),
 ];

@@ -72,7 +72,9 @@ impl Observer for Human {
                 total_bytes / 1_000_000
             ))),
             Event::Draining { connections, stale_workers } => {
-                self.moving(Some(format!("drain    {connections} connections, {stale_workers} earlier workers")));
+                self.moving(Some(format!(
+                    "drain    {connections} connections, {stale_workers} earlier workers"
+                )));
             }
             Event::Warning { message } => {
                 self.moving(None);
@@ -138,13 +140,21 @@ mod tests {
         };
         let events = [
             begun,
-            Event::StepSucceeded { step: Step::Pull, detail: String::new(), elapsed: Duration::from_millis(1_250) },
-            Event::StepSucceeded { step: Step::Gate, detail: "TCP :3000".into(), elapsed: Duration::from_millis(9) },
+            Event::StepSucceeded {
+                step: Step::Pull,
+                detail: String::new(),
+                elapsed: Duration::from_millis(1_250),
+            },
+            Event::StepSucceeded {
+                step: Step::Gate,
+                detail: "TCP :3000".into(),
+                elapsed: Duration::from_millis(9),
+            },
             Event::StepFailed { step: Step::Switch, error: "a\nb".into() },
             Event::Undoing { step: Step::Start },
             Event::Undone { step: Step::Start },
         ];
         let lines: Vec<String> = events.iter().filter_map(line).collect();
-        insta::assert_snapshot!(lines.join("\n"), @"");
+        insta::assert_snapshot!(lines.join("\n"));
     }
 }

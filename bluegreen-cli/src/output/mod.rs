@@ -101,12 +101,8 @@ impl Out {
 /// A text that came from elsewhere as one line that can do no harm: no escape sequences, no further lines, and
 /// no longer than is kept.
 pub(crate) fn plain(text: &str) -> String {
-    let mut line: String = text
-        .trim()
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(LONGEST + 1)
-        .collect();
+    let mut line: String =
+        text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST + 1).collect();
     if line.chars().count() > LONGEST {
         line = line.chars().take(LONGEST - 1).collect();
         line.push('…');
