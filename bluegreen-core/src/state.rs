@@ -164,6 +164,8 @@ pub struct Run {
     pub done: Vec<Step>,
     /// Every step whose effect was taken back.
     pub undone: Vec<Step>,
+    /// Whether it is being taken back.
+    pub unwinding: bool,
     /// The step that failed and why.
     pub failure: Option<(Step, String)>,
     /// The undo that failed and why.
@@ -190,24 +192,30 @@ impl Run {
         self.done.contains(&Step::Verify)
     }
 
-    /// Whether its candidate was committed and was not found taken back since.
+    /// Whether its candidate was committed and was not taken back since.
     pub fn is_serving(&self) -> bool {
-        self.is_committed() && self.outcome != Some(Outcome::RolledBack)
+        self.is_committed() && !self.unwinding && self.outcome != Some(Outcome::RolledBack)
     }
 
     /// What is to be done to settle it.
     pub fn resume(&self) -> Resume {
         if self.outcome.is_some() {
             Resume::Nothing
-        } else if self.is_committed() {
+        } else if self.is_committed() && !self.unwinding {
             Resume::Forward(
                 PLAN.into_iter().filter(|s| s.is_past_commit() && !self.done.contains(s)).collect(),
             )
         } else {
-            // What was started, not only what succeeded: a step that failed may have had its effect. Done undos
-            // are done again too: each tolerates that, and the world may have changed since.
-            Resume::Unwind(self.started.iter().rev().copied().filter(|step| step.undo().is_some()).collect())
+            Resume::Unwind(self.undoable())
         }
+    }
+
+    /// Every step that must be taken back, in the order in which it is.
+    ///
+    /// What was started, not only what succeeded: a step that failed may have had its effect. Done undos are done
+    /// again too: each tolerates that, and the world may have changed since.
+    pub fn undoable(&self) -> Vec<Step> {
+        self.started.iter().rev().copied().filter(|step| step.undo().is_some()).collect()
     }
 }
 
@@ -220,15 +228,31 @@ impl AppState {
     pub fn replay(entries: &[Entry]) -> Result<Self, IllegalRecord> {
         let mut state = Self::default();
         for entry in entries {
-            state.apply(entry).map_err(|reason| IllegalRecord { seq: entry.seq, reason })?;
-            state.records += 1;
+            state.push(entry)?;
         }
         Ok(state)
+    }
+
+    /// Adds one more record.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot follow the ones before it; nothing is changed then.
+    pub fn push(&mut self, entry: &Entry) -> Result<(), IllegalRecord> {
+        self.apply(entry).map_err(|reason| IllegalRecord { seq: entry.seq, reason })?;
+        self.records += 1;
+        Ok(())
     }
 
     /// The release that serves as far as the journal knows: committed last, and not found taken back since.
     pub fn current(&self) -> Option<&Release> {
         self.runs.iter().rfind(|run| run.is_serving()).map(|run| &run.candidate)
+    }
+
+    /// The release that a colour's place was last given for good, apart from the run that is open.
+    pub fn release_in(&self, color: Color) -> Option<&Release> {
+        let settled = self.runs.iter().filter(|run| run.outcome.is_some() && run.is_serving());
+        settled.map(|run| &run.candidate).rfind(|release| release.color() == color)
     }
 
     /// The last run, when it is not settled.
@@ -277,6 +301,7 @@ impl AppState {
                 started: Vec::new(),
                 done: Vec::new(),
                 undone: Vec::new(),
+                unwinding: false,
                 failure: None,
                 stuck: None,
                 outcome: None,
@@ -297,7 +322,7 @@ impl Run {
             Record::Started { step } if step.is_past_commit() != committed => {
                 Err("a step starts on the wrong side of the commit point")
             }
-            // Past the commit point a step may start again and again: recovery only goes forward.
+            // A step may start again and again: recovery runs it once more.
             Record::Started { step } => {
                 if !self.started.contains(step) {
                     self.started.push(*step);
@@ -318,10 +343,11 @@ impl Run {
                 self.failure = Some((*step, error.clone()));
                 Ok(())
             }
-            Record::UndoStarted { .. } | Record::Undone { .. } | Record::UndoFailed { .. } if committed => {
-                Err("a committed run is undone")
+            // Also past the commit point: a candidate that is lost while the previous colour still runs.
+            Record::UndoStarted { .. } => {
+                self.unwinding = true;
+                Ok(())
             }
-            Record::UndoStarted { .. } => Ok(()),
             Record::Undone { step } => {
                 self.undone.push(*step);
                 Ok(())

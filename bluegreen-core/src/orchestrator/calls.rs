@@ -38,8 +38,13 @@ impl Orchestrator {
         .await
     }
 
-    /// Brings the image here. Credentials are fetched for each attempt: a token may expire in the middle.
+    /// Brings the image here, if it is not. Credentials are fetched for each attempt: a token may expire in the
+    /// middle.
     pub(super) async fn pull(&self, image: &PinnedImage) -> Result<(), Cause> {
+        let call = self.ports.runtime.has_image(image);
+        if within(self.spec.limits.runtime, "looking for the image", call).await? {
+            return Ok(());
+        }
         let once = || async {
             let auth = if image.source() == ImageSource::Local {
                 None

@@ -34,11 +34,13 @@ pub struct GateFailure {
     pub deadline: Duration,
     /// For each check what came last, and whether it had passed.
     pub checks: Vec<(Check, Result<(), String>)>,
+    /// The answer that ended a healthy time before it was long enough.
+    pub relapse: Option<String>,
 }
 
 impl fmt::Display for GateFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { candidate, state, died, deadline, checks } = self;
+        let Self { candidate, state, died, deadline, checks, relapse } = self;
         if *died {
             write!(f, "the candidate {candidate} is {state}")?;
         } else {
@@ -49,6 +51,9 @@ impl fmt::Display for GateFailure {
                 write!(f, "; {check}: {reason}")?;
             }
         }
+        if let Some(relapse) = relapse {
+            write!(f, "; it did not stay healthy: {relapse}")?;
+        }
         Ok(())
     }
 }
@@ -56,23 +61,35 @@ impl fmt::Display for GateFailure {
 impl std::error::Error for GateFailure {}
 
 /// What each check said last.
-struct Board(Mutex<Vec<Result<(), String>>>);
+struct Board {
+    answers: Mutex<Vec<Result<(), String>>>,
+    relapse: Mutex<Option<String>>,
+}
 
 impl Board {
     fn new(checks: usize) -> Self {
-        Self(Mutex::new(vec![Err("not answered yet".to_owned()); checks]))
+        let answers = vec![Err("not answered yet".to_owned()); checks];
+        Self { answers: Mutex::new(answers), relapse: Mutex::default() }
     }
 
     /// Notes an answer; whether it is another one than before.
     fn note(&self, index: usize, answer: Result<(), String>) -> bool {
-        let mut board = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut board = self.answers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let changed = board[index] != answer;
         board[index] = answer;
         changed
     }
 
+    fn relapsed(&self, reason: String) {
+        *self.relapse.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(reason);
+    }
+
+    fn relapse(&self) -> Option<String> {
+        self.relapse.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
     fn read(&self) -> Vec<Result<(), String>> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.answers.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 }
 
@@ -89,7 +106,14 @@ impl Orchestrator {
         let failure = |state: InstanceState, died| {
             let checks = policy.checks.iter().cloned().zip(board.read()).collect();
             let candidate = slot.name.to_string();
-            Cause::from(Box::new(GateFailure { candidate, state, died, deadline: policy.deadline, checks }))
+            Cause::from(Box::new(GateFailure {
+                candidate,
+                state,
+                died,
+                deadline: policy.deadline,
+                checks,
+                relapse: board.relapse(),
+            }))
         };
         tokio::select! {
             biased;
@@ -164,12 +188,12 @@ impl Orchestrator {
         let policy = &self.spec.gate;
         let until = Instant::now() + policy.min_healthy;
         while Instant::now() < until {
-            for (index, check) in policy.checks.iter().enumerate() {
+            for check in &policy.checks {
                 if matches!(check, Check::Log(_)) {
                     continue;
                 }
                 if let Err(reason) = self.ask(check, candidate, policy.attempt_timeout).await? {
-                    board.note(index, Err(reason.clone()));
+                    board.relapsed(format!("{check}: {reason}"));
                     self.tell(&Event::NotHealthyYet { check: check.to_string(), reason });
                     return Ok(false);
                 }
@@ -196,7 +220,7 @@ impl Orchestrator {
     }
 
     /// Comes back when the candidate is no longer what was started: with what it is instead.
-    async fn until_lost(&self, slot: &Slot, candidate: &Instance) -> InstanceState {
+    pub(super) async fn until_lost(&self, slot: &Slot, candidate: &Instance) -> InstanceState {
         loop {
             sleep(WATCH).await;
             // A runtime that cannot be asked for a moment is no reason to give up: the gate's deadline holds.

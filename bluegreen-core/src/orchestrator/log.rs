@@ -64,8 +64,8 @@ impl Log {
             Ok(Ok(())) => {
                 // Only the fold and the count matter to this run, so the time may be this run's own.
                 let entry = Entry::new(before as u64 + 1, jiff::Timestamp::now(), record);
+                self.state.push(&entry)?;
                 self.entries.push(entry);
-                self.state = AppState::replay(&self.entries)?;
                 return Ok(());
             }
             Ok(Err(error)) => Cause::Journal(error),

@@ -9,7 +9,7 @@ use super::{Aftermath, Cause, DrainReport, Failure, Log, Orchestrator, Report, S
 use crate::event::Event;
 use crate::model::{Backend, Color, DeploymentId, Release, RestartPolicy, Slot};
 use crate::plan::{PLAN, Step};
-use crate::port::{Instance, Proof};
+use crate::port::{Instance, InstanceState, Proof};
 use crate::state::{Outcome, Record, Verb};
 
 /// How long a switch may take to be seen through the proxy, and how often it is looked for.
@@ -25,7 +25,7 @@ pub(super) struct Deployment<'a> {
     pub(super) id: DeploymentId,
     pub(super) candidate: Release,
     pub(super) previous: Option<Color>,
-    instance: Option<Instance>,
+    pub(super) instance: Option<Instance>,
     proof: Option<Proof>,
     drain: Option<DrainReport>,
     times: Vec<StepTime>,
@@ -91,6 +91,8 @@ impl<'a> Deployment<'a> {
         };
         match finished {
             Ok(()) => Ok(self.report()),
+            // The one way back from behind the commit point: forward would stop the only colour that answers.
+            Err((step, cause @ Cause::CandidateLost { .. })) => Err(self.taken_back(log, step, cause).await),
             Err((step, cause)) => Err(self.failure(log, step, cause, Aftermath::Committed, Vec::new()).await),
         }
     }
@@ -104,10 +106,7 @@ impl<'a> Deployment<'a> {
             }
             _ => Vec::new(),
         };
-        let steps = match log.state().open().map(crate::state::Run::resume) {
-            Some(crate::state::Resume::Unwind(steps)) => steps,
-            _ => Vec::new(),
-        };
+        let steps = log.state().open().map(crate::state::Run::undoable).unwrap_or_default();
         let cancelled = matches!(cause, Cause::Cancelled);
         let aftermath = match self.unwind(log, &steps).await {
             Ok(()) if cancelled => Aftermath::Cancelled,
@@ -200,7 +199,11 @@ impl<'a> Deployment<'a> {
             Step::Drain => match self.previous_slot() {
                 None => Ok("nothing to drain".to_owned()),
                 Some(previous) => {
-                    let report = orchestrator.drain(&previous.backend()).await;
+                    let backend = previous.backend();
+                    let report = tokio::select! {
+                        report = orchestrator.drain(&backend) => report,
+                        state = orchestrator.until_lost(self.slot(), self.running()?) => return Err(self.lost(&state)),
+                    };
                     let detail = if report.is_clean() {
                         format!("nothing is in flight to {}", previous.color)
                     } else {
@@ -213,7 +216,10 @@ impl<'a> Deployment<'a> {
                     Ok(detail)
                 }
             },
-            Step::Retire => self.retire(log).await,
+            Step::Retire => {
+                self.still_running().await?;
+                self.retire(log).await
+            }
         }
     }
 
@@ -228,10 +234,12 @@ impl<'a> Deployment<'a> {
     async fn still_running(&self) -> Result<(), Cause> {
         match self.orchestrator.lost(self.slot(), self.running()?).await? {
             None => Ok(()),
-            Some(state) => {
-                Err(Cause::CandidateLost { name: self.slot().name.to_string(), state: state.to_string() })
-            }
+            Some(state) => Err(self.lost(&state)),
         }
+    }
+
+    fn lost(&self, state: &InstanceState) -> Cause {
+        Cause::CandidateLost { name: self.slot().name.to_string(), state: state.to_string() }
     }
 
     /// Stops the previous colour and removes the images of releases that are no longer kept.

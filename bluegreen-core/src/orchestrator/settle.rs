@@ -35,7 +35,10 @@ impl Orchestrator {
                 }
                 self.tell(&forward(true));
                 if let Err(cause) = run.reinstate().await {
-                    return Err(self.stuck(&run, log, Step::Verify, cause).await);
+                    // A committed candidate that cannot serve any more: whoever can, must.
+                    self.warn(chain(&cause));
+                    self.take_back(&mut run, log, &open.undoable()).await?;
+                    return Ok(Some((deployment, Outcome::RolledBack)));
                 }
                 run.finish(log, &steps).await?;
                 Ok(Some((deployment, Outcome::Committed)))
@@ -78,9 +81,11 @@ impl Deployment<'_> {
         let orchestrator = self.orchestrator;
         let observed = orchestrator.observe().await?;
         let color = self.slot().color;
+        self.instance = observed.instance(color).cloned();
         if !(observed.serving.color == Some(color) && observed.serving.settled && observed.runs(color)) {
             let instance = orchestrator.ensure_running(&self.candidate.spec).await?;
             orchestrator.gate(self.slot(), &instance).await?;
+            self.instance = Some(instance);
             orchestrator.switch(Some(self.backend())).await?;
         }
         orchestrator.verify(&self.backend()).await?;

@@ -61,7 +61,7 @@ impl Deployment<'_> {
         let previous = self.previous_slot();
         if let Some(slot) = previous {
             let down = orchestrator.find(slot).await?.is_none_or(|instance| !instance.is_running());
-            let recorded = log.state().current().filter(|release| release.spec.slot.name == slot.name);
+            let recorded = log.state().release_in(slot.color).filter(|release| release.spec.slot == *slot);
             // A reboot in the middle may have stopped it. One that was never on record can only be left as it is.
             if let (true, Some(release)) = (down, recorded) {
                 orchestrator.ensure_running(&release.spec).await?;

@@ -7,9 +7,7 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
 use super::{BoxError, Credentials};
-use crate::model::{
-    AppName, Color, DeploymentId, Digest, Endpoint, ImageRef, InstanceName, InstanceSpec, PinnedImage,
-};
+use crate::model::{AppName, Color, DeploymentId, Digest, Endpoint, InstanceName, InstanceSpec, PinnedImage};
 
 /// Runs instances on this host.
 #[cfg_attr(feature = "testing", mockall::automock)]
@@ -28,13 +26,13 @@ pub trait ContainerRuntime: fmt::Debug + Send + Sync + 'static {
         progress: PullObserver,
     ) -> Result<(), RuntimeError>;
 
-    /// Whether the image is already here, and which id a local reference has: for `plan` and for images that
-    /// were built on this host.
+    /// Whether exactly this image is on this host already. What is here needs no registry: a rollback works
+    /// while the registry is down.
     ///
     /// # Errors
     ///
     /// See [`RuntimeError`].
-    async fn find_image(&self, image: &ImageRef) -> Result<Option<Digest>, RuntimeError>;
+    async fn has_image(&self, image: &PinnedImage) -> Result<bool, RuntimeError>;
 
     /// Makes sure that exactly one instance with this description runs under its name, and returns it.
     ///

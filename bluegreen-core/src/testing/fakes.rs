@@ -9,9 +9,7 @@ use tokio::time::Instant;
 
 use super::fault::{At, Fault, When};
 use super::world::{Container, Inner, World};
-use crate::model::{
-    AppName, Backend, Check, Color, Digest, ImageRef, InstanceName, InstanceSpec, PinnedImage,
-};
+use crate::model::{AppName, Backend, Check, Color, ImageRef, InstanceName, InstanceSpec, PinnedImage};
 use crate::plan::Step;
 use crate::port::{
     BoxError, ContainerRuntime, Credentials, ExecOutput, FileChange, Health, HealthProbe, Holder, InFlight,
@@ -153,7 +151,7 @@ impl ContainerRuntime for Fake {
         progress(PullProgress::new(1, 1, 10, 10));
         let pulled = self.call("runtime.ensure_image", image, |inner| {
             inner.announced("a pull", &[Step::Pull]);
-            let known = inner.registry.values().any(|digest| digest == image.digest());
+            let known = inner.health.contains_key(image.digest());
             if known {
                 inner.images.insert(image.digest().clone());
             }
@@ -166,11 +164,8 @@ impl ContainerRuntime for Fake {
         }
     }
 
-    async fn find_image(&self, image: &ImageRef) -> Result<Option<Digest>, RuntimeError> {
-        let found = self.call("runtime.find_image", image, |inner| {
-            let digest = inner.registry.get(&image.to_string())?;
-            inner.images.get(digest).cloned()
-        });
+    async fn has_image(&self, image: &PinnedImage) -> Result<bool, RuntimeError> {
+        let found = self.call("runtime.has_image", image, |inner| inner.images.contains(image.digest()));
         found.await.map_err(runtime_failure)
     }
 

@@ -43,6 +43,7 @@ pub(super) struct Inner {
     pub(super) proxy_settled: bool,
     pub(super) in_flight: BTreeMap<Color, (u32, Option<Instant>)>,
     pub(super) journal: Vec<Entry>,
+    pub(super) state: AppState,
     pub(super) locked: bool,
     pub(super) violations: Vec<String>,
 }
@@ -165,6 +166,17 @@ impl World {
         inner.health.insert(digest.clone(), Health::After(Duration::ZERO));
         drop(inner);
         Published { world: self.clone(), digest }
+    }
+
+    /// Changes how the containers of a published image behave from now on.
+    ///
+    /// # Panics
+    ///
+    /// When it was not published.
+    pub fn change(&self, reference: &str, health: Health) {
+        let mut inner = self.lock();
+        let digest = inner.registry[reference].clone();
+        inner.health.insert(digest, health);
     }
 
     /// Puts a running container here that is nobody's: it must never be touched.
@@ -340,15 +352,11 @@ impl Inner {
         self.proxy.is_none_or(|color| self.at(color).is_some_and(|(_, container)| self.is_healthy(container)))
     }
 
-    /// The run that the journal says is open.
-    pub(super) fn open_run(&self) -> Option<crate::state::Run> {
-        AppState::replay(&self.journal).ok()?.open().cloned()
-    }
-
     /// Notes when the journal does not announce an effect.
     pub(super) fn announced(&mut self, effect: &str, steps: &[Step]) {
         let announced = self
-            .open_run()
+            .state
+            .open()
             .is_some_and(|run| run.is_committed() || run.started.iter().any(|step| steps.contains(step)));
         if !announced {
             self.violations.push(format!("{effect} was not announced by the journal"));
@@ -357,8 +365,9 @@ impl Inner {
 
     pub(super) fn append(&mut self, record: &Record) {
         let entry = Entry::new(self.journal.len() as u64 + 1, jiff::Timestamp::UNIX_EPOCH, record.clone());
+        let pushed = self.state.push(&entry);
         self.journal.push(entry);
-        if let Err(error) = AppState::replay(&self.journal) {
+        if let Err(error) = pushed {
             self.violations.push(format!("the journal became a contradiction: {error}"));
         }
     }

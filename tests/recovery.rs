@@ -1,0 +1,199 @@
+//! Every fault at every call, and then every crash during what follows: the end is always one complete release.
+//!
+//! A failing combination prints the line that replays it alone.
+
+use std::time::Duration;
+
+use bluegreen_core::orchestrator::{Orchestrator, Request};
+use bluegreen_core::testing::{Fault, Health, When, World};
+
+/// What the run under test is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scene {
+    FirstDeploy,
+    Deploy,
+    UnhealthyDeploy,
+    Rollback,
+}
+
+const SCENES: [Scene; 4] = [Scene::FirstDeploy, Scene::Deploy, Scene::UnhealthyDeploy, Scene::Rollback];
+
+fn request(tag: &str, id: &str) -> Request {
+    Request::new(format!("registry.test/web:{tag}").parse().unwrap(), id.parse().unwrap())
+}
+
+fn orchestrator(world: &World) -> Orchestrator {
+    let mut spec = world.spec();
+    // Long enough for several attempts; each further one would only repeat the same combination.
+    spec.gate.deadline = Duration::from_millis(60);
+    spec.drain.timeout = Duration::from_secs(2);
+    Orchestrator::new(world.ports(), spec)
+}
+
+impl Scene {
+    async fn prepare(self) -> World {
+        let world = World::new();
+        for tag in ["1", "2", "next"] {
+            world.publish(&format!("registry.test/web:{tag}"));
+        }
+        world.publish("registry.test/web:bad").behaves(Health::never("status 500"));
+        world.foreign_container("somebody-elses");
+        let before: &[&str] = match self {
+            Self::FirstDeploy => &[],
+            Self::Deploy | Self::UnhealthyDeploy => &["1"],
+            Self::Rollback => &["1", "2"],
+        };
+        for tag in before {
+            orchestrator(&world).deploy(request(tag, tag)).await.unwrap();
+        }
+        world
+    }
+
+    async fn run(self, world: &World) {
+        let run = orchestrator(world);
+        // Success or failure: what counts is what is there afterwards.
+        match self {
+            Self::FirstDeploy | Self::Deploy => drop(run.deploy(request("2", "tested")).await),
+            Self::UnhealthyDeploy => drop(run.deploy(request("bad", "tested")).await),
+            Self::Rollback => drop(run.rollback("tested".parse().unwrap()).await),
+        }
+    }
+
+    /// What may serve when the run is settled.
+    fn allowed(self) -> &'static [Option<&'static str>] {
+        match self {
+            Self::FirstDeploy => &[None, Some("2")],
+            Self::Deploy => &[Some("1"), Some("2")],
+            Self::UnhealthyDeploy => &[Some("1")],
+            Self::Rollback => &[Some("1"), Some("2")],
+        }
+    }
+}
+
+/// Runs until the end or a planned crash; whether it crashed.
+async fn until_crash(world: &World, run: impl Future<Output = ()>) -> bool {
+    let crashed = tokio::select! {
+        () = run => false,
+        () = world.crash() => true,
+    };
+    // Each run is a process of its own: what it held is gone with it.
+    world.restart_process();
+    crashed
+}
+
+#[track_caller]
+fn check(world: &World, scene: Scene, replay: &str) {
+    let serving = world.serving().map(|served| served.tag);
+    let explain = || format!("replay: {replay}\ncalls: {:#?}", world.calls());
+    assert!(scene.allowed().contains(&serving.as_deref()), "{serving:?} serves\n{}", explain());
+    let ours: Vec<String> = world.running().into_iter().filter(|name| name.starts_with("web-")).collect();
+    let expected: Vec<String> = world.serving().map(|served| served.name.to_string()).into_iter().collect();
+    assert_eq!(ours, expected, "not exactly what serves is running\n{}", explain());
+    assert_eq!(world.violations(), Vec::<String>::new(), "{}", explain());
+}
+
+/// One combination: a fault in the run, perhaps a crash in the recovery, then a recovery in peace, then a deploy.
+async fn combination(scene: Scene, first: (usize, Fault, When), second: Option<(usize, When)>) -> usize {
+    let replay = format!(
+        "REPLAY='{scene:?} {} {:?} {:?} {}' cargo test --test recovery replay",
+        first.0,
+        first.1,
+        first.2,
+        second.map_or_else(|| "-".to_owned(), |(call, when)| format!("{call} {when:?}"))
+    );
+    let world = scene.prepare().await;
+    world.fault_at_call(world.calls().len() + first.0, first.1, first.2);
+    until_crash(&world, scene.run(&world)).await;
+    if let Some((call, when)) = second {
+        world.fault_at_call(world.calls().len() + call, Fault::Crash, when);
+        until_crash(&world, async { drop(orchestrator(&world).recover("second".parse().unwrap()).await) })
+            .await;
+    }
+    world.heal();
+    let before = world.calls().len();
+    let recovered = orchestrator(&world).recover("third".parse().unwrap()).await;
+    let calls = world.calls().len() - before;
+    assert!(recovered.is_ok(), "{recovered:?}\nreplay: {replay}\ncalls: {:#?}", world.calls());
+    check(&world, scene, &replay);
+    // And the next deploy goes on as if nothing had been.
+    let next = orchestrator(&world).deploy(request("next", "next")).await;
+    assert!(next.is_ok(), "{next:?}\nreplay: {replay}\ncalls: {:#?}", world.calls());
+    assert_eq!(world.serving().unwrap().tag, "next", "replay: {replay}");
+    assert_eq!(world.violations(), Vec::<String>::new(), "replay: {replay}");
+    calls
+}
+
+async fn calls_of(scene: Scene) -> usize {
+    let world = scene.prepare().await;
+    let before = world.calls().len();
+    scene.run(&world).await;
+    world.calls().len() - before
+}
+
+/// Every fault at every call of a scene, and every crash in the recovery from it.
+async fn every_combination_of(scene: Scene) {
+    let mut combinations = 0;
+    for call in 0..calls_of(scene).await {
+        for fault in Fault::ALL {
+            for when in When::ALL {
+                let recovery = combination(scene, (call, fault, when), None).await;
+                combinations += 1;
+                for second in 0..recovery {
+                    for then in When::ALL {
+                        combination(scene, (call, fault, when), Some((second, then))).await;
+                        combinations += 1;
+                    }
+                }
+            }
+        }
+    }
+    println!("{scene:?}: {combinations} combinations");
+    assert!(combinations > 500, "only {combinations} combinations were run");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_deploy_survives_every_fault_and_every_crash_in_its_recovery() {
+    every_combination_of(Scene::FirstDeploy).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deploy_survives_every_fault_and_every_crash_in_its_recovery() {
+    every_combination_of(Scene::Deploy).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unhealthy_deploy_survives_every_fault_and_every_crash_in_its_recovery() {
+    every_combination_of(Scene::UnhealthyDeploy).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollback_survives_every_fault_and_every_crash_in_its_recovery() {
+    every_combination_of(Scene::Rollback).await;
+}
+
+/// Runs the one combination that `REPLAY` names; without it, one that is known.
+#[tokio::test(start_paused = true)]
+#[expect(clippy::disallowed_methods, reason = "the replay line is given by the environment")]
+async fn replay() {
+    let line = std::env::var("REPLAY").unwrap_or_else(|_| "Deploy 5 Crash After -".to_owned());
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let scene = SCENES.into_iter().find(|scene| format!("{scene:?}") == words[0]).expect("a scene");
+    let fault = Fault::ALL.into_iter().find(|fault| format!("{fault:?}") == words[2]).expect("a fault");
+    let when =
+        |word: &str| When::ALL.into_iter().find(|when| format!("{when:?}") == word).expect("Before or After");
+    let second = words.get(5).map(|then| (words[4].parse().expect("a call's number"), when(then)));
+    combination(scene, (words[1].parse().expect("a call's number"), fault, when(words[3])), second).await;
+}
+
+/// Without this the suite above would prove nothing: a World that accepts everything has no violations either.
+#[tokio::test(start_paused = true)]
+async fn the_world_notices_a_stop_of_what_serves() {
+    let world = Scene::Deploy.prepare().await;
+    let runtime = world.ports().runtime;
+    let serving = world.serving().unwrap().name;
+    let instance = runtime.find(&serving).await.unwrap().unwrap();
+    runtime.ensure_stopped(&instance.id, None).await.unwrap();
+    let violations = world.violations();
+    assert!(violations.iter().any(|v| v.contains("which does not answer")), "{violations:?}");
+    assert!(violations.iter().any(|v| v.contains("was not announced")), "{violations:?}");
+}
