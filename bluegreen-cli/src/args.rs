@@ -148,7 +148,7 @@ pub(crate) struct InputArgs {
     /// The image to deploy
     #[arg(long, value_name = "REF", conflicts_with = "image_definitions")]
     pub(crate) image: Option<ImageRef>,
-    /// Take the image from CodePipeline's imagedefinitions.json, the script's single object, or imageDetail.json
+    /// Take the image from this file: imagedefinitions.json (an array or a single object) or imageDetail.json
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) image_definitions: Option<PathBuf>,
     /// Which entry of the image definitions, when there are several [default: APP]
@@ -160,7 +160,7 @@ pub(crate) struct InputArgs {
     /// When to pull [default: always]
     #[arg(long, value_enum, value_name = "WHEN")]
     pub(crate) pull: Option<PullArg>,
-    /// What this deployment is known by; the same id twice is one deployment [default: $DEPLOYMENT_ID, or a new one]
+    /// What this deployment is known by; the same id twice is one deployment [default: CodeDeploy's, or a new one]
     #[arg(long, value_name = "ID")]
     pub(crate) deployment_id: Option<DeploymentId>,
     /// Deploy although everything is already at this version

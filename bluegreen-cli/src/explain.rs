@@ -7,6 +7,7 @@ use bluegreen_core::port::{JournalError, ProxyError, RegistryError, RuntimeError
 
 use crate::exit::Exit;
 use crate::output::{Explained, Verdict};
+use crate::ports::ConnectError;
 use crate::settings::{SettingsError, Target};
 
 /// The one map from what a failed run left behind to the exit code.
@@ -36,9 +37,7 @@ pub(crate) fn failure(command: &'static str, failure: &Failure, target: &Target)
         causes.push(format!("and {step} could not be taken back or finished: {error}"));
     }
     let details = match &failure.cause {
-        Cause::Proxy(ProxyError::Broken { output }) => {
-            output.lines().map(|line| format!("  nginx: {}\n", crate::output::plain(line))).collect()
-        }
+        Cause::Proxy(ProxyError::Broken { output }) => printed(output),
         _ => String::new(),
     };
     let message = match failure.step {
@@ -102,7 +101,6 @@ fn next(command: &str, failure: &Failure, target: &Target) -> String {
         Cause::Journal(_) => "check the state directory: it must be writable and have room".to_owned(),
         Cause::Gate(_) | Cause::CandidateLost { .. } => "mend the application, then deploy again".to_owned(),
         Cause::Cancelled => format!("when you are ready: bluegreen {command} {again} …"),
-        Cause::NothingToRollBackTo => format!("bluegreen status {again}"),
         Cause::Superseded { .. } => {
             "give the deployment a new id, or deploy the image as a new deployment".to_owned()
         }
@@ -150,6 +148,40 @@ fn runtime(error: &RuntimeError) -> String {
         RuntimeError::Rejected { .. } => "mend the container's settings in bluegreen.toml".to_owned(),
         _ => "try again; bluegreen -v shows more".to_owned(),
     }
+}
+
+/// What to do when there was no world to begin with.
+pub(crate) fn after_connecting(error: &ConnectError) -> Option<String> {
+    match error {
+        ConnectError::Docker(error) => Some(runtime(error)),
+        ConnectError::Credentials(_) => None,
+    }
+}
+
+/// What nginx could not do.
+pub(crate) fn nginx(command: &'static str, error: &ProxyError, target: &Target) -> Verdict {
+    let exit = match error {
+        ProxyError::NotRestored { .. } => Exit::Stuck,
+        // Whatever was written is put back byte for byte.
+        ProxyError::Refused { .. } | ProxyError::NotProven { .. } => Exit::RolledBack,
+        _ => Exit::Refused,
+    };
+    let message = format!("{command} for {} failed", target.app.spec.name);
+    let mut verdict = other(command, exit, message, error);
+    if let (ProxyError::Broken { output }, Some(explained)) = (error, &mut verdict.error) {
+        explained.details = printed(output);
+    }
+    verdict.next = match error {
+        ProxyError::NotRunning { .. } => Some("start nginx, then try again".to_owned()),
+        ProxyError::Broken { .. } => Some("mend nginx's configuration until nginx -t passes".to_owned()),
+        _ => None,
+    };
+    verdict
+}
+
+/// What a program printed, as lines that can be shown.
+fn printed(output: &str) -> String {
+    output.lines().map(|line| format!("  nginx: {}\n", crate::output::plain(line))).collect()
 }
 
 fn proxy(error: &ProxyError, again: &str) -> String {

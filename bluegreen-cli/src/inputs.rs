@@ -217,21 +217,17 @@ impl Definitions {
             };
         }
         let Some(wanted) = name.or(app) else {
-            return match &self.entries[..] {
-                [entry] => Ok(entry),
-                _ => error(Problem::Ambiguous { names }),
-            };
+            let [entry] = &self.entries[..] else { return error(Problem::Ambiguous { names }) };
+            return Ok(entry);
         };
         if let Some(entry) = self.entries.iter().find(|entry| entry.name.as_deref() == Some(wanted)) {
             return Ok(entry);
         }
-        match (&names[..], name) {
-            ([found], None) => error(Problem::OtherApp { found: found.clone(), app: wanted.to_owned() }),
-            _ => {
-                let nearest = nearest::name(wanted, names.iter().map(String::as_str)).map(str::to_owned);
-                error(Problem::NotFound { wanted: wanted.to_owned(), names, nearest })
-            }
+        if let ([found], None) = (&names[..], name) {
+            return error(Problem::OtherApp { found: found.clone(), app: wanted.to_owned() });
         }
+        let nearest = nearest::name(wanted, names.iter().map(String::as_str)).map(str::to_owned);
+        error(Problem::NotFound { wanted: wanted.to_owned(), names, nearest })
     }
 }
 

@@ -3,6 +3,12 @@
 //! It reads what was typed, what is configured and what the environment says, hands it to the core, and prints
 //! what comes back. Everything that decides anything about a deployment is in the core.
 
+#![allow(
+    clippy::format_push_string,
+    clippy::format_collect,
+    reason = "texts for people are built piece by piece; one allocation more is nothing here, and it reads better"
+)]
+
 mod args;
 mod commands;
 mod config;

@@ -217,7 +217,7 @@ fn as_the_script(name: AppName, conf: &Path, pull: Option<PullArg>) -> Result<Ta
 /// A path as a shell takes it.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
-    shlex::try_quote(&text).map(|quoted| quoted.into_owned()).unwrap_or(text)
+    shlex::try_quote(&text).map(std::borrow::Cow::into_owned).unwrap_or(text)
 }
 
 #[cfg(test)]

@@ -5,18 +5,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::output::Out;
 
-/// The signals that ask us to stop: the agent's, Ctrl-C, and a lost terminal.
-const KINDS: [(fn() -> SignalKind, &str); 3] =
-    [(SignalKind::terminate, "SIGTERM"), (SignalKind::interrupt, "SIGINT"), (SignalKind::hangup, "SIGHUP")];
-
 /// Listens from now on. The handlers stay until the process ends, so that no later signal kills a rollback.
 ///
 /// # Errors
 ///
 /// When the handlers cannot be installed.
-pub(crate) fn listen(cancel: CancellationToken, out: Out) -> std::io::Result<()> {
-    for (kind, name) in KINDS {
-        let stream = signal(kind())?;
+pub(crate) fn listen(cancel: &CancellationToken, out: &Out) -> std::io::Result<()> {
+    // The agent's, Ctrl-C's, and a lost terminal's.
+    for (kind, name) in [
+        (SignalKind::terminate(), "SIGTERM"),
+        (SignalKind::interrupt(), "SIGINT"),
+        (SignalKind::hangup(), "SIGHUP"),
+    ] {
+        let stream = signal(kind)?;
         drop(tokio::spawn(watch(stream, name, cancel.clone(), out.clone())));
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! The verbs. Each turns settings into one call of the core and its answer into a [`Verdict`].
 
+mod nginx;
 mod other;
 mod run;
 mod show;
@@ -37,7 +38,7 @@ pub(crate) fn execute(cli: Cli, env: Environment) -> Exit {
         Command::Recover(args) => run::recover(&cx, &args),
         Command::Plan(args) => show::plan(&cx, &args),
         Command::Status(args) => show::status(&cx, &args),
-        Command::Nginx(command) => other::nginx(&cx, &command),
+        Command::Nginx(command) => nginx::nginx(&cx, &command),
         Command::Config(command) => other::config(&cx, &command),
         // These two are no answers of ours to anything: their output is a file for another program.
         Command::Completions { shell } => return other::completions(&cx.out, shell),
@@ -71,31 +72,33 @@ impl Context {
         for warning in &target.warnings {
             self.out.warn(warning);
         }
-        // Only now: a runtime costs more than `--version` may take.
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                return explain::other(
-                    command,
-                    Exit::Unexpected,
-                    "the asynchronous runtime did not start",
-                    &error,
-                );
-            }
-        };
-        let verdict = runtime.block_on(async {
+        Self::block_on(command, async {
             match ports::connect(target, &self.env) {
                 Ok(ports) => self.orchestrate(command, ports, target, limits, verb).await,
-                Err(error) => explain::other(
-                    command,
-                    Exit::Refused,
-                    format!("{command} of {} was refused", target.app.spec.name),
-                    &error,
-                ),
+                Err(error) => Self::not_connected(command, target, &error),
             }
-        });
-        // Whatever still hangs on the outside world must not hold up the end.
-        runtime.shutdown_background();
+        })
+    }
+
+    /// Runs what needs a runtime. Made only now: it costs more than `--version` may take.
+    fn block_on(command: &'static str, work: impl Future<Output = Verdict>) -> Verdict {
+        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => {
+                let verdict = runtime.block_on(work);
+                // Whatever still hangs on the outside world must not hold up the end.
+                runtime.shutdown_background();
+                verdict
+            }
+            Err(error) => {
+                explain::other(command, Exit::Unexpected, "the asynchronous runtime did not start", &error)
+            }
+        }
+    }
+
+    fn not_connected(command: &'static str, target: &Target, error: &ports::ConnectError) -> Verdict {
+        let message = format!("{command} of {} was refused", target.app.spec.name);
+        let mut verdict = explain::other(command, Exit::Refused, message, error);
+        verdict.next = explain::after_connecting(error);
         verdict
     }
 
@@ -109,7 +112,7 @@ impl Context {
         verb: impl AsyncFnOnce(&Orchestrator) -> Result<Verdict, Failure>,
     ) -> Verdict {
         let cancel = CancellationToken::new();
-        if let Err(error) = signal::listen(cancel.clone(), self.out.clone()) {
+        if let Err(error) = signal::listen(&cancel, &self.out) {
             self.out.warn(&format!("signals cannot be listened to: {error}"));
         }
         if let Some(deadline) = limits.deadline {

@@ -1,37 +1,19 @@
-//! The verbs around a deployment: nginx, config, completions, man.
+//! The verbs around a deployment: config, completions, man.
 
 use clap::CommandFactory as _;
 use serde_json::json;
 
 use super::Context;
-use crate::args::{AppArgs, Cli, ConfigCommand, NginxCommand};
+use crate::args::{Cli, ConfigCommand};
 use crate::exit::Exit;
-use crate::output::{Explained, Out, Verdict};
-use crate::settings::{self, SettingsError};
+use crate::output::{Out, Verdict};
+use crate::settings::SettingsError;
 use crate::{config, explain};
-
-/// `nginx install | remove | check`.
-pub(super) fn nginx(cx: &Context, command: &NginxCommand) -> Verdict {
-    let (name, args): (&'static str, &AppArgs) = match command {
-        NginxCommand::Install(args) => ("nginx install", args),
-        NginxCommand::Remove(args) => ("nginx remove", args),
-        NginxCommand::Check(args) => ("nginx check", args),
-    };
-    let target = match settings::target(&cx.global, args) {
-        Ok(target) => target,
-        Err(error) => return explain::settings(name, &error, cx.out.is_styled()),
-    };
-    let explained = Explained {
-        message: format!("{name} is not connected to its adapter yet ({})", target.app.spec.name),
-        ..Explained::default()
-    };
-    Verdict::failure(name, Exit::Unexpected, explained, None)
-}
 
 /// `config check`.
 pub(super) fn config(cx: &Context, command: &ConfigCommand) -> Verdict {
-    let ConfigCommand::Check = command;
     const COMMAND: &str = "config check";
+    let ConfigCommand::Check = command;
     let refused = |error: SettingsError| explain::settings(COMMAND, &error, cx.out.is_styled());
     let Some(path) = config::locate(cx.global.config.as_deref()) else {
         return refused(SettingsError::NoConfig);

@@ -30,7 +30,6 @@ pub(crate) struct App {
 /// Where an application's values stand in the file, for the cross checks.
 #[derive(Debug, Clone)]
 pub(super) struct Marks {
-    pub(super) app: Range<usize>,
     pub(super) nginx: Range<usize>,
     pub(super) reach: Reach,
     pub(super) reach_at: Range<usize>,
@@ -141,17 +140,16 @@ fn slots(
         let endpoint = match reach {
             Reach::Port => Endpoint::from_ip(reachable(address), host_port),
             Reach::Name => Endpoint::new(container.as_str(), inside).ok()?,
-            Reach::Ip => match ips[index] {
-                Some(ip) => Endpoint::from_ip(IpAddr::V4(ip), inside),
-                None => {
+            Reach::Ip => {
+                if ips[index].is_none() {
                     app.cx.report(
                         reach_at.clone(),
                         format!("`{}`: {color} has no address", app.path),
                         "expected `ips = { blue = \"…\", green = \"…\" }`",
                     );
-                    return None;
                 }
-            },
+                Endpoint::from_ip(IpAddr::V4(ips[index]?), inside)
+            }
         };
         let mut slot = Slot::new(color, container, inside, endpoint);
         slot.publish = address.map(|address| Publish::on(address, host_port));
@@ -163,7 +161,6 @@ fn slots(
     };
     let (blue, green) = (build(Color::Blue), build(Color::Green));
     let marks = Marks {
-        app: app.at.clone(),
         nginx: nginx_at.unwrap_or_else(|| app.at.clone()),
         reach,
         reach_at,
@@ -200,13 +197,13 @@ fn publish_address(item: &Item<'_>) -> Option<Published> {
     let expected = "an address of this host, as \"127.0.0.1\", or \"none\"";
     match item.text(expected)? {
         "none" => Some(Published::Nowhere),
-        text => match text.parse() {
-            Ok(address) => Some(Published::On(address)),
-            Err(_) => {
+        text => {
+            let address = text.parse().ok();
+            if address.is_none() {
                 item.wrong(format_args!("{text:?} is not an address"), format!("expected {expected}"));
-                None
             }
-        },
+            address.map(Published::On)
+        }
     }
 }
 

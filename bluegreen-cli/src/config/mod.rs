@@ -125,7 +125,7 @@ fn parse_into(cx: &Context, text: &str, base: &Path) -> Config {
     read_root(&Section::root(cx, &table), base)
 }
 
-fn read_root<'a>(root: &Section<'a>, base: &Path) -> Config {
+fn read_root(root: &Section<'_>, base: &Path) -> Config {
     let mut config = Config {
         state_dir: root.item("state_dir").and_then(|item| nginx::absolute(&item)),
         ..Config::default()

@@ -1,5 +1,6 @@
 //! `[nginx]` and `[app.NAME.nginx]`: where nginx is and how it is switched.
 
+use std::num::NonZeroU16;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -34,7 +35,7 @@ pub(crate) struct NginxSettings {
     /// What a switch is proven with.
     pub(crate) url: Option<PublicUrl>,
     /// Idle connections that nginx keeps to each colour.
-    pub(crate) keepalive: Option<u16>,
+    pub(crate) keepalive: Option<NonZeroU16>,
     /// How long a run of its command, a reload and a request may take.
     pub(crate) timeouts: [Option<Duration>; 3],
 }
@@ -103,7 +104,7 @@ pub(super) fn read(
     settings.control_port = section.port("control_port").unwrap_or(settings.control_port);
     url(&section, &mut settings);
     if let Some(keepalive) = section.item("keepalive").and_then(|item| item.whole(0..=10_000)) {
-        settings.keepalive = Some(keepalive).filter(|count| *count > 0);
+        settings.keepalive = NonZeroU16::new(keepalive);
     }
     for (index, key) in ["command_timeout", "reload_timeout", "request_timeout"].into_iter().enumerate() {
         let Some(item) = section.item(key) else { continue };
@@ -157,7 +158,10 @@ fn url(section: &Section<'_>, settings: &mut NginxSettings) {
     match settings.url.take().map(|url| url.with_host(host)) {
         Some(Ok(url)) => settings.url = Some(url),
         Some(Err(error)) => {
-            item.wrong(format_args!("{host:?} is no `Host` header"), format!("expected {}", error.expected()))
+            item.wrong(
+                format_args!("{host:?} is no `Host` header"),
+                format!("expected {}", error.expected()),
+            );
         }
         None => item.wrong("there is nothing that it could be sent to", "expected `url` as well"),
     }

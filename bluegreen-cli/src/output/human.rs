@@ -155,6 +155,6 @@ mod tests {
             Event::Undone { step: Step::Start },
         ];
         let lines: Vec<String> = events.iter().filter_map(line).collect();
-        insta::assert_snapshot!(lines.join("\n"), @"");
+        insta::assert_snapshot!(lines.join("\n"));
     }
 }
