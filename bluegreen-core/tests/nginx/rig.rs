@@ -216,12 +216,16 @@ async fn answer(mut stream: TcpStream, color: Color) {
     }
 }
 
-/// A client that never repeats a request.
-pub(crate) struct Client(TcpStream);
+/// A client that never repeats a request, and knows when nginx has said that it will close.
+pub(crate) struct Client {
+    stream: TcpStream,
+    pub(crate) closing: bool,
+}
 
 impl Client {
     pub(crate) async fn connect(port: u16) -> std::io::Result<Self> {
-        TcpStream::connect(("127.0.0.1", port)).await.map(Self)
+        let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        Ok(Self { stream, closing: false })
     }
 
     pub(crate) async fn request(
@@ -233,19 +237,20 @@ impl Client {
         let length = body.len();
         let request =
             format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}");
-        self.0.write_all(request.as_bytes()).await?;
+        self.stream.write_all(request.as_bytes()).await?;
         let mut read = Vec::new();
         loop {
             let text = String::from_utf8_lossy(&read);
             if let Some((head, body)) = text.split_once("\r\n\r\n") {
                 let length =
                     head.lines().find_map(|line| line.strip_prefix("Content-Length: ")?.parse().ok());
+                self.closing = head.contains("\r\nConnection: close");
                 if body.len() >= length.unwrap_or(0_usize) {
                     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
                     return Ok((status.unwrap_or(0), body.to_owned()));
                 }
             }
-            if self.0.read_buf(&mut read).await? == 0 {
+            if self.stream.read_buf(&mut read).await? == 0 {
                 return Err(std::io::ErrorKind::UnexpectedEof.into());
             }
         }
@@ -277,7 +282,7 @@ impl Load {
                         asked.fetch_add(1, Ordering::Relaxed);
                         match open.request(method, "/", if method == "POST" { "hello" } else { "" }).await {
                             Ok((200, body)) if body == "blue" || body == "green" => {
-                                client = keep.then_some(open);
+                                client = (keep && !open.closing).then_some(open);
                             }
                             other => failures.push(format!("{method} keep-alive={keep}: {other:?}")),
                         }
