@@ -48,10 +48,9 @@ impl Rig {
         let user = if rustix_is_root() { "user www-data;\n" } else { "" };
         let root = rig.path("");
         let root = root.display();
-        let temp: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        let temp = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .iter()
-            .map(|kind| format!("  {kind}_temp_path {root}/{kind};\n"))
-            .collect();
+            .fold(String::new(), |out, kind| out + &format!("  {kind}_temp_path {root}/{kind};\n"));
         write(
             rig.path("nginx.conf"),
             format!(
@@ -257,7 +256,7 @@ impl Client {
     }
 }
 
-/// Clients that ask without a pause until they are told to end.
+/// Clients that ask, with short pauses, until they are told to end.
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     asked: Arc<AtomicU64>,
@@ -286,7 +285,8 @@ impl Load {
                             }
                             other => failures.push(format!("{method} keep-alive={keep}: {other:?}")),
                         }
-                        tokio::task::yield_now().await;
+                        // A machine that does nothing else shows only how busy it is.
+                        tokio::time::sleep(Duration::from_millis(2)).await;
                     }
                     failures
                 }));
