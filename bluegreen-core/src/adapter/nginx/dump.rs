@@ -58,29 +58,28 @@ impl Dump {
         self.files.first().map_or("nginx.conf", |file| &file.path)
     }
 
-    /// Whether a file of this path is read.
-    pub(super) fn reads(&self, path: &str) -> bool {
-        self.files.iter().any(|file| file.path == path)
-    }
-
-    /// The files of this name or with this content: where nginx reads what lies on our disk, and what it reads
-    /// instead.
-    pub(super) fn named(&self, name: &str) -> impl Iterator<Item = (&str, &str)> {
-        let suffix = format!("/{name}");
-        let files = self.files.iter().filter(move |file| file.path.ends_with(&suffix));
+    /// The files whose paths end like this, and their contents. Not whole paths: what nginx was told may go over a
+    /// link.
+    pub(super) fn ending(&self, end: &str) -> impl Iterator<Item = (&str, &str)> {
+        let end = format!("/{end}");
+        let files = self.files.iter().filter(move |file| file.path.ends_with(&end));
         files.map(|file| (file.path.as_str(), file.text.as_str()))
     }
 
-    /// The content that every file has, without what nginx adds at its end.
+    /// Whether a file has this content. nginx adds an empty line to each.
     pub(super) fn contains_text(&self, text: &str) -> bool {
         self.files.iter().any(|file| file.text.trim_end() == text.trim_end())
     }
 
-    /// Whether an include that was written as `pattern` takes this file.
-    pub(super) fn includes(&self, pattern: &str, path: &str) -> bool {
-        let relative = !pattern.starts_with('/');
+    /// The paths that an include which was written as `pattern` takes.
+    pub(super) fn included(&self, pattern: &str) -> impl Iterator<Item = &str> {
+        self.matching(pattern).map(|file| file.path.as_str())
+    }
+
+    fn matching(&self, pattern: &str) -> impl Iterator<Item = &File> {
         let dir = self.main().rsplit_once('/').map_or("", |(dir, _)| dir);
-        if relative { glob(&format!("{dir}/{pattern}"), path) } else { glob(pattern, path) }
+        let pattern = if pattern.starts_with('/') { pattern.to_owned() } else { format!("{dir}/{pattern}") };
+        self.files.iter().filter(move |file| glob(&pattern, &file.path))
     }
 
     /// Calls `visit` with each directive as nginx meets it, includes followed, and the blocks that it stands in,
@@ -107,7 +106,7 @@ impl Dump {
             } else if let ("include", Some(pattern)) = (directive.name.as_str(), directive.arg(0))
                 && depth < DEPTH
             {
-                for file in self.files.iter().filter(|file| self.includes(pattern, &file.path)) {
+                for file in self.matching(pattern) {
                     self.visit_all(&file.directives, stack, depth + 1, visit);
                 }
             }
@@ -204,7 +203,9 @@ fn glob(pattern: &str, path: &str) -> bool {
             _ => false,
         }
     }
-    let (patterns, names): (Vec<_>, Vec<_>) = (pattern.split('/').collect(), path.split('/').collect());
+    // Two slashes are one.
+    let parts = |path: &'_ str| path.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect();
+    let (patterns, names): (Vec<String>, Vec<String>) = (parts(pattern), parts(path));
     patterns.len() == names.len()
         && patterns.iter().zip(&names).all(|(pattern, name)| {
             (!name.starts_with('.') || pattern.starts_with('.')) && part(pattern.as_bytes(), name.as_bytes())
@@ -235,7 +236,7 @@ server { ssl on; location / { proxy_pass http://u; } }\n";
     fn servers_are_found_through_includes() {
         let dump = Dump::read(OUTPUT);
         assert_eq!(dump.main(), "/etc/nginx/nginx.conf");
-        assert!(dump.reads("/etc/nginx/conf.d/b.conf"));
+        assert_eq!(dump.included("conf.d//?.conf").count(), 2);
         let servers =
             dump.servers(&|directive, parent| directive.name == "proxy_pass" && parent == "location");
         let at = |ip: &str, port| (Some(ip.parse().unwrap()), port);
@@ -257,7 +258,7 @@ server { ssl on; location / { proxy_pass http://u; } }\n";
     fn the_text_of_a_file_is_kept() {
         let dump = Dump::read(OUTPUT);
         assert!(dump.contains_text("proxy_pass http://u;"));
-        assert_eq!(dump.named("x.location").count(), 1);
+        assert_eq!(dump.ending("in/x.location").count(), 1);
         assert_eq!(Dump::read("").main(), "nginx.conf");
     }
 
@@ -269,7 +270,7 @@ server { ssl on; location / { proxy_pass http://u; } }\n";
             ("/a/*", "/a/b/c", false),
             ("/a/*", "/a/.b", false),
             ("/*/?.c", "/a/b.c", true),
-            ("/a/b", "/a/b", true),
+            ("/a//b", "/a/b", true),
             ("/a/*b*c", "/a/xbyc", true),
         ] {
             assert_eq!(glob(pattern, path), expected, "{pattern} {path}");

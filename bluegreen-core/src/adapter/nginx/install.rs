@@ -272,11 +272,10 @@ impl Live<'_> {
             );
             return Err(unrecognized(&self.dir, reason));
         }
-        let upstreams = self.inside.join(render::upstreams_file(self.app));
-        if !dump.reads(&upstreams.display().to_string()) {
+        let upstreams = render::upstreams_file(self.app);
+        if dump.ending(&upstreams).next().is_none() {
             let line = format!("include {}/*.conf;", self.inside.display());
-            let reason =
-                format!("nginx does not read {}; expected inside http {{ }}: {line}", upstreams.display());
+            let reason = format!("nginx does not read {upstreams}; expected inside http {{ }}: {line}");
             return Err(unrecognized(Path::new(dump.main()), reason));
         }
         let generation = self.ask("generation").await?;
@@ -307,8 +306,11 @@ impl Live<'_> {
     }
 
     fn is_ours(&self, dump: &Dump, directive: &Directive) -> bool {
-        let path = self.inside.join(render::folder_file(self.app, "location")).display().to_string();
-        directive.name == "include" && directive.arg(0).is_some_and(|pattern| dump.includes(pattern, &path))
+        let ours = format!("/{}", render::folder_file(self.app, "location"));
+        directive.name == "include"
+            && directive
+                .arg(0)
+                .is_some_and(|pattern| dump.included(pattern).any(|path| path.ends_with(&ours)))
     }
 
     /// Whether a server of the user's includes the location file; our control server does too.

@@ -197,7 +197,7 @@ impl<'a> Rewrite<'a> {
         let text = String::from_utf8_lossy(&file.bytes);
         if !dump.contains_text(&text) {
             let name = file.path.file_name().unwrap_or_default().to_string_lossy();
-            let others: Vec<&str> = dump.named(&name).map(|(path, _)| path).collect();
+            let others: Vec<&str> = dump.ending(&name).map(|(path, _)| path).collect();
             return Err(file.unrecognized(if others.is_empty() {
                 format!("nginx does not read it; expected it to be included by {}", dump.main())
             } else {
