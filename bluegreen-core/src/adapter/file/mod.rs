@@ -88,7 +88,9 @@ impl FileJournal {
 
     fn append_now(&self, app: &AppName, record: Record) -> Result<(), JournalError> {
         let known = self.ends.lock().unwrap_or_else(PoisonError::into_inner).get(app).copied();
-        let end = if let Some(end) = known { end } else {
+        let end = if let Some(end) = known {
+            end
+        } else {
             self.load_now(app)?;
             self.ends.lock().unwrap_or_else(PoisonError::into_inner)[app]
         };
