@@ -1,0 +1,226 @@
+//! What every test stands on: an nginx, a directory with a configuration, and the command.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use bluegreen_testkit::docker::{AppImage, Network, Run, docker, free_port};
+use bluegreen_testkit::load::{Config, Handle, Mode, Target};
+use bluegreen_testkit::nginx::{HostNginx, Nginx, NginxBinary, NginxContainer, NginxVersion};
+use bluegreen_testkit::workspace_root;
+
+/// The command under test: `BLUEGREEN` names it, otherwise it is built.
+#[expect(clippy::disallowed_methods, reason = "scripts/test names the release build")]
+pub fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        if let Some(named) = std::env::var_os("BLUEGREEN") {
+            return named.into();
+        }
+        let built = Command::new("cargo")
+            .args(["build", "--quiet", "-p", "bluegreen-cli"])
+            .current_dir(workspace_root())
+            .status()
+            .expect("cargo");
+        assert!(built.success(), "the command does not build");
+        workspace_root().join("target/debug/bluegreen")
+    })
+}
+
+/// What the command did.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Ran {
+    /// Fails the test unless it ended with this code.
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "\n--- stdout\n{}\n--- stderr\n{}", self.out, self.err);
+        self
+    }
+
+    /// Fails the test unless both streams together say all of this.
+    #[track_caller]
+    pub fn says(self, texts: &[&str]) -> Self {
+        for text in texts {
+            let said = self.out.contains(text) || self.err.contains(text);
+            assert!(said, "it does not say {text:?}\n--- stdout\n{}\n--- stderr\n{}", self.out, self.err);
+        }
+        self
+    }
+}
+
+/// How the stage's nginx is run and switched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// nginx on the host, the colours on loopback ports, live switch.
+    HostLive,
+    /// nginx in a container, the colours at fixed addresses of its network, live switch.
+    ContainerLive,
+}
+
+/// An nginx in front of an application `web` that is not deployed yet.
+pub struct Stage {
+    pub run: Run,
+    pub nginx: Box<dyn Nginx>,
+    pub app: String,
+    dir: tempfile::TempDir,
+    // Kept for its lifetime: the network goes with the run.
+    _network: Option<Network>,
+}
+
+impl Stage {
+    /// A stage whose nginx is prepared for the live switch by the command itself.
+    pub fn live(kind: Kind) -> Self {
+        Self::live_with(kind, "")
+    }
+
+    /// The same with further lines in the application's table.
+    pub fn live_with(kind: Kind, extra: &str) -> Self {
+        let run = Run::new();
+        let dir = tempfile::Builder::new().prefix("bluegreen-e2e-").tempdir().expect("a directory");
+        let app = run.name("web");
+        let (nginx, network, config): (Box<dyn Nginx>, _, _) = match kind {
+            Kind::HostLive => {
+                let nginx = HostNginx::start(&run, NginxBinary::System, &[]).expect("an nginx");
+                let config = format!(
+                    "[nginx]\nbinary = \"{}\"\npid_file = \"{}\"\ndir = \"{}\"\ncontrol_port = {}\n\
+                     url = \"http://127.0.0.1:{}/\"\n[app.{app}]\nports = {{ blue = {}, green = {} }}\n",
+                    nginx.command().display(),
+                    nginx.prefix().join("nginx.pid").display(),
+                    nginx.conf_dir().display(),
+                    free_port(),
+                    nginx.port(),
+                    free_port(),
+                    free_port(),
+                );
+                (Box::new(nginx), None, config)
+            }
+            Kind::ContainerLive => {
+                let network = run.network("net").expect("a network");
+                let name = run.name("nginx");
+                let nginx = NginxContainer::start(&run, &name, NginxVersion::V1_22, Some(&network), &[], &[])
+                    .expect("an nginx");
+                let config = format!(
+                    "[nginx]\ncontainer = \"{name}\"\ndir = \"{}\"\nurl = \"http://127.0.0.1:{}/\"\n\
+                     [app.{app}]\nnetwork = \"{}\"\nreach = \"ip\"\nips = {{ blue = \"{}\", green = \"{}\" }}\n",
+                    nginx.conf_dir().display(),
+                    nginx.port(),
+                    network.name,
+                    network.ip(10),
+                    network.ip(11),
+                );
+                (Box::new(nginx), Some(network), config)
+            }
+        };
+        let extra = extra.replace("WEB", &app);
+        let config = format!("{config}image = \"unused\"\npull = \"never\"\n{extra}\n");
+        std::fs::File::create(dir.path().join("bluegreen.toml"))
+            .and_then(|mut file| std::io::Write::write_all(&mut file, config.as_bytes()))
+            .expect("a configuration");
+        let stage = Self { run, nginx, app, dir, _network: network };
+        stage.bluegreen(&["nginx", "install"]).expect(0);
+        let include = stage.nginx.conf_dir().join(format!("bluegreen/{}.location", stage.app));
+        let inside = match kind {
+            Kind::HostLive => include.display().to_string(),
+            Kind::ContainerLive => format!("/etc/nginx/conf.d/bluegreen/{}.location", stage.app),
+        };
+        let server = format!("server {{ listen @PORT@; location / {{ include {inside}; }} }}\n");
+        stage.nginx.write_conf("site.conf", &server).expect("the site");
+        stage.nginx.reload().expect("a reload");
+        stage
+    }
+
+    /// The directory of this stage, where the command runs.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// An image of the sample app, on this host only.
+    pub fn image(&self, version: &str, image: &AppImage) -> String {
+        self.run.app_image(&format!("app:{version}"), image).expect("an image")
+    }
+
+    /// The command with these arguments, ready to start.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program());
+        command
+            .args(["--state-dir", &self.dir().join("state").display().to_string()])
+            .args(arguments)
+            .current_dir(self.dir())
+            .env_remove("DEPLOYMENT_ID")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the command to its end.
+    pub fn bluegreen(&self, arguments: &[&str]) -> Ran {
+        ran(&mut self.command(arguments))
+    }
+
+    /// Deploys a healthy version.
+    #[track_caller]
+    pub fn deploy(&self, version: &str) -> Ran {
+        let image = self.image(version, &AppImage::version(version));
+        self.bluegreen(&["deploy", "--image", &image]).expect(0)
+    }
+
+    /// What a client gets; `None` when it gets no answer.
+    pub fn version(&self) -> Option<String> {
+        let body = Command::new("curl").args(["-sf", "-m", "5", &self.nginx.url()]).output().expect("curl");
+        let text = String::from_utf8_lossy(&body.stdout).into_owned();
+        body.status.success().then(|| text.trim().trim_start_matches("version=").to_owned())
+    }
+
+    /// Fails the test unless clients get this version.
+    #[track_caller]
+    pub fn serves(&self, version: &str) {
+        assert_eq!(self.version().as_deref(), Some(version));
+    }
+
+    /// The names of this application's containers that run, sorted.
+    pub fn running(&self) -> Vec<String> {
+        self.containers(&["--filter", "status=running"])
+    }
+
+    /// The names of all this application's containers, sorted.
+    pub fn containers(&self, filters: &[&str]) -> Vec<String> {
+        let label = format!("label=bluegreen.app={}", self.app);
+        let mut arguments = vec!["ps", "-a", "--format", "{{.Names}}", "--filter", &label];
+        arguments.extend(filters);
+        let listed = docker(arguments).expect("docker ps");
+        let mut names: Vec<String> = listed.lines().map(str::to_owned).collect();
+        names.sort();
+        names
+    }
+
+    /// Load in all short modes, each kind of client that a switch could hurt.
+    pub fn load(&self) -> Handle {
+        let target = Target::parse(&self.nginx.url()).expect("loopback");
+        let config = Config::new(target)
+            .with(Mode::New, 2)
+            .with(Mode::Keepalive, 2)
+            .with(Mode::Gaps, 6)
+            .with(Mode::Naive, 4)
+            .with(Mode::Post, 4)
+            .lasting(Duration::from_secs(300));
+        let load = Handle::spawn(config);
+        assert!(load.wait_until(Duration::from_secs(10), |report| report.total.requests > 50), "no load");
+        load
+    }
+}
+
+/// Runs a command to its end.
+pub fn ran(command: &mut Command) -> Ran {
+    let output = command.output().expect("the command starts");
+    Ran {
+        code: output.status.code().unwrap_or(-1),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
