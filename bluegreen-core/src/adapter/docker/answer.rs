@@ -36,6 +36,11 @@ impl Said {
         self.message.to_ascii_lowercase().contains("multiple ids found with provided prefix")
     }
 
+    /// There are several networks of one name.
+    pub(super) fn is_ambiguous_network(&self) -> bool {
+        self.has("matches found on name")
+    }
+
     /// An image that a container uses or that has further names.
     pub(super) fn is_image_in_use(&self) -> bool {
         self.status == Some(409)
@@ -139,7 +144,7 @@ pub(super) fn of_run(said: &Said) -> RunMeaning {
 
 fn network_reason(said: &Said) -> Option<&'static str> {
     // The capital letter and the status tell a taken container address from a taken host port.
-    let reason = if said.has("matches found on name") {
+    let reason = if said.is_ambiguous_network() {
         "there are several networks of that name and the Engine cannot tell them apart; remove all but one \
          (`docker network ls`, `docker network rm ID`)"
     } else if said.status == Some(404) && said.has("network ") {
