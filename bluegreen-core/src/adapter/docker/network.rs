@@ -9,6 +9,7 @@ use bollard::models::{Ipam, IpamConfig, Network, NetworkConnectRequest, NetworkC
 use bollard::query_parameters::ListNetworksOptions;
 
 use super::Docker;
+use super::answer::Said;
 use super::create::{endpoint, label};
 use super::error::Failure;
 use crate::model::{InstanceSpec, NetworkAttachment};
@@ -150,11 +151,7 @@ impl Docker {
         match self.engine().await?.connect_network(&to.id, request).await.map_err(Failure::from) {
             Ok(()) => Ok(()),
             // Attached already: half of this was done before.
-            Err(failure)
-                if failure.said().is_some_and(|said| said.message.contains("already exists in network")) =>
-            {
-                Ok(())
-            }
+            Err(failure) if failure.said().is_some_and(Said::is_attached_already) => Ok(()),
             Err(failure) => Err(failure.run(
                 "attaching the container to a network",
                 spec,
