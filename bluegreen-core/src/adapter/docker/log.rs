@@ -60,19 +60,30 @@ fn text(line: &[u8]) -> String {
 /// The start that the Engine notes is no such moment: it is taken after the process began, so the first lines can
 /// be older. Between two runs lie some hundred milliseconds, and in the middle of them nothing is written.
 fn between_runs(state: &ContainerState) -> Option<Timestamp> {
-    let time = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
-    let started = time(&state.started_at)?;
+    let started = time(state.started_at.as_ref())?;
     // "Never" is the year 1.
-    let finished = time(&state.finished_at).filter(|finished| finished.as_second() > 0)?;
-    // When this run is over already, the end of the one before is not known any more: rather a line too many.
-    let gap = Duration::try_from(started.duration_since(finished)).unwrap_or(Duration::from_secs(2));
+    let finished = time(state.finished_at.as_ref()).filter(|finished| finished.as_second() > 0)?;
+    if is_over(state) {
+        // The end that is noted is this run's, even when it is earlier than the start (seen on a process that ended
+        // at once), and that of the one before is not known any more: rather a line too many.
+        return started.min(finished).checked_sub(Duration::from_secs(1)).ok();
+    }
+    let gap = Duration::try_from(started.duration_since(finished)).unwrap_or_default();
     started.checked_sub(gap / 2).ok()
+}
+
+fn is_over(state: &ContainerState) -> bool {
+    use ContainerStateStatusEnum as Status;
+    matches!(state.status, Some(Status::EXITED | Status::RESTARTING | Status::DEAD | Status::REMOVING))
 }
 
 /// When a run ended; none while it runs.
 fn end(state: &ContainerState) -> Option<Timestamp> {
-    let time = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
-    time(&state.finished_at).filter(|finished| Some(finished) > time(&state.started_at).as_ref())
+    time(state.finished_at.as_ref()).filter(|_| is_over(state))
+}
+
+fn time(text: Option<&String>) -> Option<Timestamp> {
+    text.and_then(|text| text.parse().ok())
 }
 
 /// The part of a log that belongs to one run.
@@ -283,10 +294,7 @@ impl Docker {
             source: "there is no such container".into(),
         })?;
         let run = Run { since: found.state.as_ref().and_then(between_runs), until: None };
-        let status = found.state.as_ref().and_then(|state| state.status);
-        let is_over =
-            matches!(status, Some(ContainerStateStatusEnum::EXITED | ContainerStateStatusEnum::RESTARTING));
-        let phase = if is_over {
+        let phase = if found.state.as_ref().is_some_and(is_over) {
             Phase::Late
         } else {
             Phase::Following(self.engine().await?.logs(id, Some(options(run.since, true))).boxed())
@@ -335,8 +343,9 @@ mod tests {
         assert_eq!(found.iter().map(String::len).collect::<Vec<_>>(), [LONGEST_LINE, 4 * 16 * 1024]);
     }
 
-    fn state(started: &str, finished: &str) -> ContainerState {
+    fn state(status: ContainerStateStatusEnum, started: &str, finished: &str) -> ContainerState {
         ContainerState {
+            status: Some(status),
             started_at: Some(started.to_owned()),
             finished_at: Some(finished.to_owned()),
             ..ContainerState::default()
@@ -345,13 +354,19 @@ mod tests {
 
     #[test]
     fn the_moment_between_two_runs() {
+        use ContainerStateStatusEnum::{EXITED, RUNNING};
         let at = |time: &str| Some(time.parse::<Timestamp>().unwrap());
-        let first = state("2026-11-24T10:00:00.5Z", "0001-01-01T00:00:00Z");
-        assert_eq!(between_runs(&first), None);
-        let second = state("2026-11-24T10:00:00.5Z", "2026-11-24T10:00:00.1Z");
-        assert_eq!(between_runs(&second), at("2026-11-24T10:00:00.3Z"));
-        let over = state("2026-11-24T10:00:05Z", "2026-11-24T10:00:09Z");
-        assert_eq!(between_runs(&over), at("2026-11-24T10:00:04Z"));
+        let first = state(RUNNING, "2026-11-24T10:00:00.5Z", "0001-01-01T00:00:00Z");
+        assert_eq!((between_runs(&first), end(&first)), (None, None));
+        let second = state(RUNNING, "2026-11-24T10:00:00.5Z", "2026-11-24T10:00:00.1Z");
+        assert_eq!((between_runs(&second), end(&second)), (at("2026-11-24T10:00:00.3Z"), None));
+        let over = state(EXITED, "2026-11-24T10:00:05Z", "2026-11-24T10:00:09Z");
+        assert_eq!(
+            (between_runs(&over), end(&over)),
+            (at("2026-11-24T10:00:04Z"), at("2026-11-24T10:00:09Z"))
+        );
+        let at_once = state(EXITED, "2026-11-24T10:00:05.2Z", "2026-11-24T10:00:05.1Z");
+        assert_eq!(between_runs(&at_once), at("2026-11-24T10:00:04.1Z"));
     }
 
     #[test]
