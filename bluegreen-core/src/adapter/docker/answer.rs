@@ -36,6 +36,20 @@ impl Said {
         self.message.to_ascii_lowercase().contains("multiple ids found with provided prefix")
     }
 
+    /// The container is on that network already.
+    pub(super) fn is_attached_already(&self) -> bool {
+        self.has("already exists in network")
+    }
+
+    pub(super) fn is_disk_full(&self) -> bool {
+        self.has("no space left on device")
+    }
+
+    /// There are several networks of one name.
+    pub(super) fn is_ambiguous_network(&self) -> bool {
+        self.has("matches found on name")
+    }
+
     /// An image that a container uses or that has further names.
     pub(super) fn is_image_in_use(&self) -> bool {
         self.status == Some(409)
@@ -56,7 +70,7 @@ pub(super) enum PullMeaning {
 
 pub(super) fn of_pull(said: &Said) -> PullMeaning {
     // Denied before not found: the Hub's "pull access denied … may require 'docker login'" comes with a 404.
-    if said.has("no space left on device") {
+    if said.is_disk_full() {
         PullMeaning::DiskFull
     } else if said.has_any(&["x509:", "certificate signed by unknown authority", "tls: "]) {
         PullMeaning::Untrusted
@@ -114,7 +128,7 @@ pub(super) fn of_run(said: &Said) -> RunMeaning {
     if let Some(reason) = network_reason(said) {
         return RunMeaning::Network(reason);
     }
-    if said.has("no space left on device") {
+    if said.is_disk_full() {
         RunMeaning::DiskFull
     } else if said.has_any(&["port is already allocated", "address already in use"]) {
         RunMeaning::PortTaken(port_in(&said.message))
@@ -139,7 +153,7 @@ pub(super) fn of_run(said: &Said) -> RunMeaning {
 
 fn network_reason(said: &Said) -> Option<&'static str> {
     // The capital letter and the status tell a taken container address from a taken host port.
-    let reason = if said.has("matches found on name") {
+    let reason = if said.is_ambiguous_network() {
         "there are several networks of that name and the Engine cannot tell them apart; remove all but one \
          (`docker network ls`, `docker network rm ID`)"
     } else if said.status == Some(404) && said.has("network ") {
@@ -382,5 +396,8 @@ mod tests {
             .is_image_in_use()
         );
         assert!(said(404, "No such container: x").is_not_found());
+        assert!(
+            said(403, "endpoint with name shop-blue already exists in network front").is_attached_already()
+        );
     }
 }

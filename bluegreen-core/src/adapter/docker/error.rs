@@ -98,9 +98,7 @@ impl Failure {
             Self::Unreachable { denied, source } => {
                 RuntimeError::Unreachable { address: address.to_owned(), denied, source }
             }
-            Self::Said(said) if said.message.contains("no space left on device") => {
-                RuntimeError::DiskFull { source: Box::new(said) }
-            }
+            Self::Said(said) if said.is_disk_full() => RuntimeError::DiskFull { source: Box::new(said) },
             failure => RuntimeError::Other { operation, source: failure.into_source() },
         }
     }

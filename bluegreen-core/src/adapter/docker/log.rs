@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bollard::container::LogOutput;
-use bollard::models::ContainerState;
+use bollard::models::{ContainerState, ContainerStateStatusEnum};
 use bollard::query_parameters::LogsOptions;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -60,40 +60,111 @@ fn text(line: &[u8]) -> String {
 /// The start that the Engine notes is no such moment: it is taken after the process began, so the first lines can
 /// be older. Between two runs lie some hundred milliseconds, and in the middle of them nothing is written.
 fn between_runs(state: &ContainerState) -> Option<Timestamp> {
-    let time = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
-    let started = time(&state.started_at)?;
+    let started = time(state.started_at.as_ref())?;
     // "Never" is the year 1.
-    let finished = time(&state.finished_at).filter(|finished| finished.as_second() > 0)?;
-    // When this run is over already, the end of the one before is not known any more: rather a line too many.
-    let gap = Duration::try_from(started.duration_since(finished)).unwrap_or(Duration::from_secs(2));
+    let finished = time(state.finished_at.as_ref()).filter(|finished| finished.as_second() > 0)?;
+    if is_over(state) {
+        // The end that is noted is this run's, even when it is earlier than the start (seen on a process that ended
+        // at once), and that of the one before is not known any more: rather a line too many.
+        return started.min(finished).checked_sub(Duration::from_secs(1)).ok();
+    }
+    let gap = Duration::try_from(started.duration_since(finished)).unwrap_or_default();
     started.checked_sub(gap / 2).ok()
 }
 
-/// A message without the time that the Engine put before it, or `None` when it is older than `since`.
-fn newer_than(since: Option<Timestamp>, message: &[u8]) -> Option<&[u8]> {
-    let Some(since) = since else { return Some(message) };
-    let (time, rest) = match message.iter().position(|byte| *byte == b' ') {
-        Some(space) => (&message[..space], &message[space + 1..]),
-        // An empty line loses its space on some log drivers.
-        None => (message.trim_ascii_end(), &message[message.trim_ascii_end().len()..]),
-    };
-    match std::str::from_utf8(time).ok().and_then(|time| time.parse::<Timestamp>().ok()) {
-        Some(time) if time < since => None,
-        Some(_) => Some(rest),
-        None => Some(message),
+fn is_over(state: &ContainerState) -> bool {
+    use ContainerStateStatusEnum as Status;
+    matches!(state.status, Some(Status::EXITED | Status::RESTARTING | Status::DEAD | Status::REMOVING))
+}
+
+/// When a run ended; none while it runs.
+fn end(state: &ContainerState) -> Option<Timestamp> {
+    time(state.finished_at.as_ref()).filter(|_| is_over(state))
+}
+
+fn time(text: Option<&String>) -> Option<Timestamp> {
+    text.and_then(|text| text.parse().ok())
+}
+
+/// The part of a log that belongs to one run.
+#[derive(Debug, Clone, Copy, Default)]
+struct Run {
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+}
+
+impl Run {
+    fn has(&self, time: Timestamp) -> bool {
+        self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time < until)
+    }
+}
+
+/// A message and the time that the Engine put before it.
+fn timed(message: &[u8]) -> (Option<Timestamp>, &[u8]) {
+    let end = message.iter().position(|byte| matches!(byte, b' ' | b'\n')).unwrap_or(message.len());
+    let time = std::str::from_utf8(&message[..end]).ok().and_then(|time| time.parse::<Timestamp>().ok());
+    match time {
+        Some(time) => (Some(time), message[end..].strip_prefix(b" ").unwrap_or(&message[end..])),
+        None => (None, message),
+    }
+}
+
+/// What has been seen of one stream: its last time, and how many messages had it. The pieces of one long line
+/// have the same time.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    last: Option<Timestamp>,
+    count: u32,
+}
+
+impl Seen {
+    fn note(&mut self, time: Timestamp) {
+        if self.last == Some(time) {
+            self.count += 1;
+        } else {
+            *self = Self { last: Some(time), count: 1 };
+        }
+    }
+
+    /// Whether a message that is read again has not been seen before.
+    fn lacks(&mut self, time: Timestamp) -> bool {
+        if self.last == Some(time) && self.count > 0 {
+            self.count -= 1;
+            return false;
+        }
+        self.last.is_none_or(|last| time >= last)
     }
 }
 
 type Frames = BoxStream<'static, Result<LogOutput, bollard::errors::Error>>;
 
+/// Where a followed log is.
+enum Phase {
+    /// Nothing has been asked for, as the run is over already. An Engine that is asked to follow a container
+    /// between two runs goes on with the next one.
+    Late,
+    /// The Engine tells what is new.
+    Following(Frames),
+    /// It has told that it is over, and what it left out is read again: when a container ends, the Engine now and
+    /// then drops the end of its log from a stream that follows (1 in 40 lost some of the last 3,000 lines, and
+    /// every second one a last line without a line end; 20.10).
+    Rest(Frames),
+    Over,
+}
+
 /// The state of one followed log.
 struct Follow {
-    frames: Frames,
-    since: Option<Timestamp>,
+    docker: Docker,
+    id: String,
+    started: Option<String>,
+    run: Run,
+    phase: Phase,
     lines: Lines,
+    seen: [Seen; 2],
+    /// When the run ended, once that is known.
+    end: Option<Timestamp>,
+    doubtful: Vec<LogOutput>,
     ready: VecDeque<String>,
-    over: bool,
-    address: String,
 }
 
 impl Follow {
@@ -102,27 +173,95 @@ impl Follow {
             if let Some(line) = self.ready.pop_front() {
                 return Some((Ok(line), self));
             }
-            if self.over {
-                return None;
-            }
-            match self.frames.next().await {
-                Some(Ok(frame)) => {
-                    if let Some(message) = newer_than(self.since, frame.as_ref()) {
-                        let is_err = matches!(frame, LogOutput::StdErr { .. });
-                        self.lines.take(is_err, message, &mut self.ready);
-                    }
-                }
-                Some(Err(error)) => {
-                    self.over = true;
-                    let error = Failure::from(error).other("following the log", &self.address);
+            let (frame, again) = match &mut self.phase {
+                Phase::Late => (None, false),
+                Phase::Following(frames) => (frames.next().await, false),
+                Phase::Rest(frames) => (frames.next().await, true),
+                Phase::Over => return None,
+            };
+            match frame {
+                Some(Ok(frame)) if again => self.take_again(frame),
+                Some(Ok(frame)) => self.take(&frame, false),
+                Some(Err(error)) if !again => {
+                    self.phase = Phase::Over;
+                    let error = Failure::from(error).other("following the log", self.docker.address());
                     return Some((Err(error), self));
                 }
-                None => {
-                    self.over = true;
-                    self.lines.end(&mut self.ready);
+                None if !again => self.phase = self.rest().await.map_or(Phase::Over, Phase::Rest),
+                // That the rest cannot be had any more, because the container is removed, is no error.
+                Some(Err(_)) | None => {
+                    self.settle_doubts().await;
+                    self.phase = Phase::Over;
                 }
             }
+            if matches!(self.phase, Phase::Over) {
+                self.lines.end(&mut self.ready);
+            }
         }
+    }
+
+    fn take(&mut self, frame: &LogOutput, again: bool) {
+        let is_err = matches!(frame, LogOutput::StdErr { .. });
+        let (time, message) = timed(frame.as_ref());
+        let seen = &mut self.seen[usize::from(is_err)];
+        let wanted = match time {
+            Some(time) if !self.run.has(time) => false,
+            Some(time) if again => seen.lacks(time),
+            Some(time) => {
+                seen.note(time);
+                true
+            }
+            None => !again,
+        };
+        if wanted {
+            self.lines.take(is_err, message, &mut self.ready);
+        }
+    }
+
+    /// Takes what was read again. The Engine notes the time at which it reads, so a message that is newer than the
+    /// end of the run may still belong to it, or to the next one: that is known when all has been read.
+    fn take_again(&mut self, frame: LogOutput) {
+        match timed(frame.as_ref()).0 {
+            Some(time) if self.end.is_none_or(|end| time > end) => self.doubtful.push(frame),
+            _ => self.take(&frame, true),
+        }
+    }
+
+    /// The run's log as it is now, without following.
+    async fn rest(&mut self) -> Option<Frames> {
+        let state = self.docker.inspect(&self.id).await.ok()??.state?;
+        self.end = Some(&state).filter(|state| state.started_at == self.started).and_then(end);
+        // From the stream that is further behind.
+        let [out, err] = self.seen.map(|seen| seen.last.or(self.run.since));
+        let since = out.zip(err).map(|(out, err)| out.min(err));
+        Some(self.docker.shared.client.logs(&self.id, Some(options(since, false))).boxed())
+    }
+
+    async fn settle_doubts(&mut self) {
+        if self.doubtful.is_empty() {
+            return;
+        }
+        if let Ok(Some(found)) = self.docker.inspect(&self.id).await
+            && let Some(state) = found.state.filter(|state| state.started_at != self.started)
+        {
+            self.run.until = between_runs(&state);
+        }
+        for frame in std::mem::take(&mut self.doubtful) {
+            self.take(&frame, true);
+        }
+    }
+}
+
+/// With times always: they tell the runs apart, and what has been seen. The Engine's own filter takes whole
+/// seconds here and only saves traffic.
+fn options(since: Option<Timestamp>, follow: bool) -> LogsOptions {
+    LogsOptions {
+        follow,
+        stdout: true,
+        stderr: true,
+        timestamps: true,
+        since: since.and_then(|since| i32::try_from(since.as_second()).ok()).unwrap_or(0),
+        ..LogsOptions::default()
     }
 }
 
@@ -154,23 +293,23 @@ impl Docker {
             operation: "following the log",
             source: "there is no such container".into(),
         })?;
-        let since = found.state.as_ref().and_then(between_runs);
-        let options = LogsOptions {
-            follow: true,
-            stdout: true,
-            stderr: true,
-            // The Engine's own filter takes whole seconds here and only saves traffic; the times do the rest.
-            since: since.and_then(|since| i32::try_from(since.as_second()).ok()).unwrap_or(0),
-            timestamps: since.is_some(),
-            ..LogsOptions::default()
+        let run = Run { since: found.state.as_ref().and_then(between_runs), until: None };
+        let phase = if found.state.as_ref().is_some_and(is_over) {
+            Phase::Late
+        } else {
+            Phase::Following(self.engine().await?.logs(id, Some(options(run.since, true))).boxed())
         };
         let follow = Follow {
-            frames: self.engine().await?.logs(id, Some(options)).boxed(),
-            since,
+            docker: self.clone(),
+            id: id.to_owned(),
+            started: found.state.and_then(|state| state.started_at),
+            run,
+            phase,
             lines: Lines::default(),
+            seen: [Seen::default(); 2],
+            end: None,
+            doubtful: Vec::new(),
             ready: VecDeque::new(),
-            over: false,
-            address: self.address().to_owned(),
         };
         Ok(stream::unfold(follow, Follow::next).boxed())
     }
@@ -204,8 +343,9 @@ mod tests {
         assert_eq!(found.iter().map(String::len).collect::<Vec<_>>(), [LONGEST_LINE, 4 * 16 * 1024]);
     }
 
-    fn state(started: &str, finished: &str) -> ContainerState {
+    fn state(status: ContainerStateStatusEnum, started: &str, finished: &str) -> ContainerState {
         ContainerState {
+            status: Some(status),
             started_at: Some(started.to_owned()),
             finished_at: Some(finished.to_owned()),
             ..ContainerState::default()
@@ -214,22 +354,44 @@ mod tests {
 
     #[test]
     fn the_moment_between_two_runs() {
+        use ContainerStateStatusEnum::{EXITED, RUNNING};
         let at = |time: &str| Some(time.parse::<Timestamp>().unwrap());
-        let first = state("2026-11-24T10:00:00.5Z", "0001-01-01T00:00:00Z");
-        assert_eq!(between_runs(&first), None);
-        let second = state("2026-11-24T10:00:00.5Z", "2026-11-24T10:00:00.1Z");
-        assert_eq!(between_runs(&second), at("2026-11-24T10:00:00.3Z"));
-        let over = state("2026-11-24T10:00:05Z", "2026-11-24T10:00:09Z");
-        assert_eq!(between_runs(&over), at("2026-11-24T10:00:04Z"));
+        let first = state(RUNNING, "2026-11-24T10:00:00.5Z", "0001-01-01T00:00:00Z");
+        assert_eq!((between_runs(&first), end(&first)), (None, None));
+        let second = state(RUNNING, "2026-11-24T10:00:00.5Z", "2026-11-24T10:00:00.1Z");
+        assert_eq!((between_runs(&second), end(&second)), (at("2026-11-24T10:00:00.3Z"), None));
+        let over = state(EXITED, "2026-11-24T10:00:05Z", "2026-11-24T10:00:09Z");
+        assert_eq!(
+            (between_runs(&over), end(&over)),
+            (at("2026-11-24T10:00:04Z"), at("2026-11-24T10:00:09Z"))
+        );
+        let at_once = state(EXITED, "2026-11-24T10:00:05.2Z", "2026-11-24T10:00:05.1Z");
+        assert_eq!(between_runs(&at_once), at("2026-11-24T10:00:04.1Z"));
     }
 
     #[test]
-    fn times_are_taken_off_and_earlier_runs_left_out() {
-        let since = Some("2026-11-24T10:00:00.3Z".parse::<Timestamp>().unwrap());
-        assert_eq!(newer_than(since, b"2026-11-24T10:00:00.299999999Z before\n"), None);
-        assert_eq!(newer_than(since, b"2026-11-24T10:00:00.300000001Z now\n"), Some(&b"now\n"[..]));
-        assert_eq!(newer_than(since, b"2026-11-24T10:00:01.000000000Z \n"), Some(&b"\n"[..]));
-        assert_eq!(newer_than(since, b"2026-11-24T10:00:01.000000000Z\n"), Some(&b"\n"[..]));
-        assert_eq!(newer_than(None, b"as it is\n"), Some(&b"as it is\n"[..]));
+    fn times_are_taken_off_and_other_runs_left_out() {
+        let at = |time: &str| time.parse::<Timestamp>().unwrap();
+        let time = Some(at("2026-11-24T10:00:01Z"));
+        assert_eq!(timed(b"2026-11-24T10:00:01.000000000Z a b\n"), (time, &b"a b\n"[..]));
+        assert_eq!(timed(b"2026-11-24T10:00:01.000000000Z \n"), (time, &b"\n"[..]));
+        assert_eq!(timed(b"2026-11-24T10:00:01.000000000Z\n"), (time, &b"\n"[..]));
+        assert_eq!(timed(b"as it is\n"), (None, &b"as it is\n"[..]));
+
+        let run = Run { since: time, until: Some(at("2026-11-24T10:00:02Z")) };
+        assert!(!run.has(at("2026-11-24T10:00:00.999Z")) && run.has(at("2026-11-24T10:00:01Z")));
+        assert!(!run.has(at("2026-11-24T10:00:02Z")) && Run::default().has(at("1970-01-01T00:00:00Z")));
+    }
+
+    #[test]
+    fn what_was_seen_is_known_again_and_what_was_dropped_is_not() {
+        let at = |second: i64| Timestamp::from_second(second).unwrap();
+        let mut seen = Seen::default();
+        for second in [1, 2, 3, 3] {
+            seen.note(at(second));
+        }
+        let again = [1, 2, 3, 3, 3, 4].map(|second| seen.lacks(at(second)));
+        assert_eq!(again, [false, false, false, false, true, true]);
+        assert!(Seen::default().lacks(at(1)));
     }
 }

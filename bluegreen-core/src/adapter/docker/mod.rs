@@ -200,8 +200,8 @@ impl<'a> Address<'a> {
     }
 }
 
-/// The Engine reads `X-Registry-Auth` in the URL-safe alphabet and takes what it cannot read for "no credentials";
-/// bollard 0.21 writes the standard alphabet.
+/// The Engine reads `X-Registry-Auth` in the URL-safe alphabet and takes what it cannot read for "no credentials"
+/// (seen on 20.10); bollard 0.21 writes the standard alphabet.
 fn url_safe_auth(mut request: BollardRequest) -> BollardRequest {
     const HEADER: &str = "x-registry-auth";
     if let Some(value) = request.headers_mut().get_mut(HEADER) {

@@ -3,11 +3,13 @@
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use bollard::models::{Ipam, IpamConfig, Network, NetworkConnectRequest, NetworkCreateRequest};
 use bollard::query_parameters::ListNetworksOptions;
 
 use super::Docker;
+use super::answer::Said;
 use super::create::{endpoint, label};
 use super::error::Failure;
 use crate::model::{InstanceSpec, NetworkAttachment};
@@ -21,6 +23,11 @@ pub(super) struct Attached {
     /// What the Engine is told: the id, which is unlike a name unique.
     pub(super) id: String,
 }
+
+/// Two runs that make one network at the same moment leave two for an instant; so long are two of one name not
+/// believed to stay.
+pub(super) const SETTLE: Duration = Duration::from_millis(50);
+pub(super) const SETTLES: u32 = 10;
 
 /// The Engine's default bridge; it knows neither aliases nor fixed addresses, and goes by its name.
 const DEFAULT_BRIDGE: &str = "bridge";
@@ -88,7 +95,17 @@ impl Docker {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
-        let known = self.list_networks(wanted.iter().map(|wanted| wanted.name.clone()).collect()).await?;
+        let names: Vec<_> = wanted.iter().map(|wanted| wanted.name.clone()).collect();
+        let mut known = self.list_networks(names.clone()).await?;
+        for _ in 0..SETTLES {
+            let count =
+                |name: &String| known.iter().filter(|network| network.name.as_ref() == Some(name)).count();
+            if names.iter().all(|name| count(name) < 2) {
+                break;
+            }
+            tokio::time::sleep(SETTLE).await;
+            known = self.list_networks(names.clone()).await?;
+        }
         let mut attached = Vec::new();
         for wanted in wanted {
             let id = match wanted.name.as_str() {
@@ -108,8 +125,8 @@ impl Docker {
                     ));
                 }
                 name => {
-                    let named = |network: &&Network| network.name.as_deref() == Some(name);
-                    let found: Vec<_> = known.iter().filter(named).cloned().collect();
+                    let is_it = |network: &&Network| network.name.as_deref() == Some(name);
+                    let found: Vec<_> = known.iter().filter(is_it).cloned().collect();
                     match found.as_slice() {
                         [] => self.create_network(spec, &wanted).await?,
                         [network] => network.id.clone().unwrap_or_default(),
@@ -134,11 +151,7 @@ impl Docker {
         match self.engine().await?.connect_network(&to.id, request).await.map_err(Failure::from) {
             Ok(()) => Ok(()),
             // Attached already: half of this was done before.
-            Err(failure)
-                if failure.said().is_some_and(|said| said.message.contains("already exists in network")) =>
-            {
-                Ok(())
-            }
+            Err(failure) if failure.said().is_some_and(Said::is_attached_already) => Ok(()),
             Err(failure) => Err(failure.run(
                 "attaching the container to a network",
                 spec,

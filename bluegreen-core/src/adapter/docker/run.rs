@@ -133,11 +133,22 @@ impl Docker {
         networks: &[Attached],
     ) -> Result<Instance, RuntimeError> {
         let names: Vec<_> = networks.iter().map(|network| network.wanted.name.as_str()).collect();
-        let started = self.engine().await?.start_container(id, None).await;
-        started.map_err(|error| {
-            Failure::from(error).run("starting the container", spec, &names.join(", "), self.address())
-        })?;
-        self.instance(id).await
+        let mut settles = network::SETTLES;
+        loop {
+            match self.engine().await?.start_container(id, None).await.map_err(Failure::from) {
+                Ok(()) => return self.instance(id).await,
+                // The Engine looks for the network by its name after all, and another run that made the same one
+                // has not taken its own away yet.
+                Err(failure) if settles > 0 && failure.said().is_some_and(Said::is_ambiguous_network) => {
+                    settles -= 1;
+                    tokio::time::sleep(network::SETTLE).await;
+                }
+                Err(failure) => {
+                    let networks = names.join(", ");
+                    return Err(failure.run("starting the container", spec, &networks, self.address()));
+                }
+            }
+        }
     }
 
     async fn instance(&self, id: &str) -> Result<Instance, RuntimeError> {

@@ -1,0 +1,10 @@
+//! The Docker adapter on a real Engine. Nothing is pulled: the image is a static busybox that is imported.
+#![cfg(feature = "docker")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests are tests too")]
+
+mod bed;
+mod failure;
+mod image;
+mod lifecycle;
+mod log;
+mod network;
