@@ -130,8 +130,11 @@ impl InstanceSpec {
     /// A fingerprint of all that makes one container different from another: place, image and options, but
     /// not the deployment. Two specs of one fingerprint may share a container.
     pub fn fingerprint(&self) -> String {
-        let identity = serde_json::json!([self.slot, self.image.digest(), self.image.source(), self.options]);
-        let hash = Sha256::digest(identity.to_string().as_bytes());
+        // Serialized as structs, in the order of their fields: the key order of a `Value` depends on features that
+        // any crate of the build may switch on, and a fingerprint is compared across builds.
+        let identity =
+            serde_json::to_string(&(&self.slot, self.image.digest(), self.image.source(), &self.options));
+        let hash = Sha256::digest(identity.unwrap_or_default().as_bytes());
         hash.iter().take(8).fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
     }
 

@@ -379,8 +379,8 @@ pub enum RuntimeError {
         #[source]
         source: BoxError,
     },
-    /// A container of that name is there and is not ours.
-    #[error("a container named {name} exists and was not made by bluegreen")]
+    /// A container of that name is there and is not this application's.
+    #[error("a container named {name} exists and does not belong to this application")]
     NameTaken {
         /// The name.
         name: String,

@@ -2,11 +2,11 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
-use bluegreen_core::adapter::docker::Docker;
+use bluegreen_core::adapter::docker::{Docker, LocalImages};
 use bluegreen_core::model::{
     AppName, AppSpec, Color, DeploymentId, Endpoint, InstanceName, InstanceSpec, PinnedImage, Slot, Slots,
 };
-use bluegreen_core::port::{ContainerRuntime as _, Instance, RuntimeError};
+use bluegreen_core::port::{ContainerRuntime as _, Instance, Registry as _, RuntimeError};
 
 /// An application of a random name with an image of its own. All that it makes carries its label and goes with it.
 pub(crate) struct Bed {
@@ -47,8 +47,8 @@ impl Bed {
         assert!(import.status.success(), "docker import: {}", String::from_utf8_lossy(&import.stderr));
         let docker = Docker::connect(None).unwrap();
         let reference = image_name.parse().unwrap();
-        let digest = docker.find_image(&reference).await.unwrap().unwrap();
-        Self { docker, id, image: reference.pin_local(digest), image_name }
+        let image = LocalImages::new(docker.clone()).resolve(&reference).await.unwrap();
+        Self { docker, id, image, image_name }
     }
 
     pub(crate) fn app(&self) -> AppName {

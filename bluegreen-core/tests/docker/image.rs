@@ -25,8 +25,10 @@ async fn an_image_of_this_host() {
     assert!(local.credentials(&pinned).await.unwrap().is_none());
     bed.docker.ensure_image(&pinned, None, nobody()).await.unwrap();
 
+    assert!(bed.docker.has_image(&pinned).await.unwrap());
+
     let missing: ImageRef = format!("bluegreen-test/{}:2", bed.id).parse().unwrap();
-    assert_eq!(bed.docker.find_image(&missing).await.unwrap(), None);
+    assert!(!bed.docker.has_image(&missing.pin_local(digest())).await.unwrap());
     let error = local.resolve(&missing).await.unwrap_err();
     assert!(matches!(error, RegistryError::ImageNotFound { .. }), "{error:?}");
     assert!(words(&error).contains("not on this host"), "{}", words(&error));
