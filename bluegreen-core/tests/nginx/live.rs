@@ -60,6 +60,7 @@ async fn a_hundred_switches_under_load_lose_nothing() {
         drained.extend((round % 10 == 0).then(|| start.elapsed()));
         assert_eq!(proxy.active(&rig.app).await.unwrap().color, Some(to));
         to = to.other();
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let (asked, failures) = load.end().await;
     eprintln!(

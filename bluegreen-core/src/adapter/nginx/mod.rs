@@ -26,6 +26,7 @@
 //! Rewrite mode cannot express "nothing": switching to none leaves the file as it is.
 
 mod control;
+mod diag;
 mod dump;
 mod file;
 mod install;

@@ -96,6 +96,8 @@ impl<'a> Rewrite<'a> {
     /// workers that all died and were started again, with what the master had read before.
     async fn look(&self) -> Result<Look, ProxyError> {
         let (file, named) = self.read()?;
+        // A file that nginx does not see as it is here says nothing of what is served.
+        self.control.inside(&file.path)?;
         let master = self.control.master().await?;
         let workers =
             self.generation(master, file.changed).await.map_err(other("look at nginx's workers"))?;

@@ -121,14 +121,15 @@ fn upstreams(input: &Input<'_>) -> Result<String, String> {
             ));
         }
         let name = upstream(input.app, color);
-        let idle = input
-            .keepalive
-            .map_or(String::new(), |idle| format!("    keepalive {idle};\n    keepalive_timeout 2s;\n"));
+        let idle = input.keepalive.map_or(String::new(), |idle| format!("    keepalive {idle};\n"));
+        // From 1.29.7 on nginx keeps idle connections unasked, for 60 s: they would look like requests in flight.
+        //
         // The other colour stands by for a request whose colour was chosen before a switch and whose connection
         // is made after it: an upload is read completely in between.
         let _never_fails = write!(
             out,
-            "upstream {name} {{\n    server {own} max_fails=0;\n    server {other} max_fails=0 backup;\n{idle}}}\n"
+            "upstream {name} {{\n    server {own} max_fails=0;\n    server {other} max_fails=0 backup;\n\
+             {idle}    keepalive_timeout 2s;\n}}\n"
         );
     }
     Ok(out)

@@ -19,9 +19,9 @@ pub struct Site {
     /// listener; without one the proof says that it is weaker.
     pub public: Option<PublicUrl>,
     /// Live mode: how many idle connections each worker keeps to each colour (`keepalive` in the upstream).
-    /// Unset: none. nginx before 1.29.7 uses them only where the user's location also says
-    /// `proxy_http_version 1.1` and `proxy_set_header Connection ""`. They close after 2 s of idleness, so that
-    /// they delay a drain by no more than that.
+    /// Unset: as nginx has it, which is none before 1.29.7. Older ones use them only where the user's location
+    /// also says `proxy_http_version 1.1` and `proxy_set_header Connection ""`. They close after 2 s of idleness,
+    /// so that they delay a drain by no more than that.
     pub keepalive: Option<NonZeroU16>,
     /// How long one run of the nginx command may take. Default 10 s.
     pub command_timeout: Duration,
