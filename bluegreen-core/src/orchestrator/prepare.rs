@@ -249,7 +249,7 @@ impl Orchestrator {
             && !now.running
         {
             findings.push(format!(
-                "nginx sends requests to {color}, but {} does not run",
+                "the proxy sends requests to {color}, but {} does not run",
                 self.spec.slots.of(color).name
             ));
         }
