@@ -5,3 +5,7 @@
 mod stage;
 
 mod main_job;
+
+mod luck;
+
+mod bad_luck_app;
