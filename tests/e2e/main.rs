@@ -9,3 +9,5 @@ mod main_job;
 mod luck;
 
 mod bad_luck_app;
+mod bad_luck_host;
+mod bad_luck_nginx;
