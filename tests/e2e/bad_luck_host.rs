@@ -240,18 +240,16 @@ fn a_configuration_that_is_wrong_is_shown_with_its_line_before_anything_is_touch
     stage.serves("v1");
 }
 
-/// The command where its state directory is a small disk of its own, seen by nobody else and gone with it.
-fn on_small_disk(stage: &Stage, free: &str, arguments: &[&str]) -> Command {
-    let state = stage.dir().join("state");
-    // What is there already is there too; the rest is taken, up to so many bytes.
-    let script = "set -e; state=$1; free=$2; shift 2; copy=$(mktemp -d); cp -a \"$state/.\" \"$copy\"
+/// The command where its state directory is a disk of its own that is full, seen by nobody else and gone with it.
+fn on_full_disk(stage: &Stage, state: &Path, arguments: &[&str]) -> Command {
+    // What is there already is there too; the rest is taken.
+    let script = "set -e; state=$1; shift; copy=$(mktemp -d); cp -a \"$state/.\" \"$copy\"
         mount -t tmpfs -o size=64k,mode=700 none \"$state\"; cp -a \"$copy/.\" \"$state\"; rm -r \"$copy\"
-        dd if=/dev/zero of=\"$state/room\" bs=1 count=\"$free\" status=none
-        dd if=/dev/zero of=\"$state/full\" bs=4k status=none 2>/dev/null || true; rm \"$state/room\"
+        dd if=/dev/zero of=\"$state/full\" bs=4k status=none 2>/dev/null || true
         exec \"$@\"";
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"]);
-    command.arg(&state).arg(free).arg(program()).args(["--state-dir", &state.display().to_string()]);
+    command.arg(state).arg(program()).args(["--state-dir", &state.display().to_string()]);
     command.args(arguments).current_dir(stage.dir()).env_remove("DEPLOYMENT_ID").stdin(Stdio::null());
     command
 }
@@ -262,10 +260,10 @@ fn a_state_directory_that_is_full_or_no_directory_is_refused_before_anything_is_
     let stage = Stage::with_v1(Kind::HostLive);
     let image = stage.image("v2", &AppImage::version("v2"));
     let check = "next: check the state directory: it must be writable and have room";
-    stage.refuses(
-        &mut on_small_disk(&stage, "0", &["deploy", "--image", &image]),
-        &["No space left on device", check],
-    );
+    let empty = stage.dir().join("empty");
+    std::fs::create_dir(&empty).expect("a directory");
+    let mut command = on_full_disk(&stage, &empty, &["deploy", "--image", &image]);
+    stage.refuses(&mut command, &["No space left on device", check]);
 
     write(&stage.dir().join("a-file"), "");
     for arguments in [["--state-dir", "a-file"], ["--state-dir", "a-file/below"]] {
@@ -284,10 +282,9 @@ fn a_state_directory_that_is_full_or_no_directory_is_refused_before_anything_is_
 fn a_state_directory_that_fills_up_in_the_middle_takes_the_deploy_back() {
     let stage = Stage::with_v1(Kind::HostLive);
     let image = stage.image("v2", &AppImage::version("v2"));
-    // One page for the holder of the lock, one for the journal: enough to begin and not to end.
-    let mut command = on_small_disk(&stage, "4096", &["deploy", "--image", &image]);
+    // The journal's last block has room for the first records of a run and not for all before the commit point.
+    let mut command = on_full_disk(&stage, &stage.dir().join("state"), &["deploy", "--image", &image]);
     let ran = stage.watched(&["v1", "v2"], || ran(&mut command));
-    eprintln!("{ran:?}");
     ran.expect(20).says(&["No space left on device", "next: check the state directory", "serving now: blue"]);
     stage.serves("v1");
     assert_eq!(stage.containers(&[]), [stage.place("blue")], "the candidate is left");

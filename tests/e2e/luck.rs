@@ -75,15 +75,14 @@ impl Stage {
 
     /// A few clients of each kind that a switch could hurt, at a pace that leaves the machine alone.
     pub fn light_load(&self) -> Handle {
+        self.light_load_of(&[Mode::New, Mode::Keepalive, Mode::Gaps, Mode::Naive, Mode::Post])
+    }
+
+    /// The same of these kinds only.
+    pub fn light_load_of(&self, modes: &[Mode]) -> Handle {
         let target = Target::parse(&self.nginx.url()).expect("loopback");
-        let config = Config::new(target)
-            .with(Mode::New, 1)
-            .with(Mode::Keepalive, 1)
-            .with(Mode::Gaps, 1)
-            .with(Mode::Naive, 1)
-            .with(Mode::Post, 1)
-            .at_most(40.0)
-            .lasting(Duration::from_secs(600));
+        let config = Config::new(target).at_most(40.0).lasting(Duration::from_secs(600));
+        let config = modes.iter().fold(config, |config, mode| config.with(*mode, 1));
         let load = Handle::spawn(config);
         assert!(load.wait_until(Duration::from_secs(30), |report| report.total.requests > 10), "no load");
         load

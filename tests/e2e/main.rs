@@ -11,3 +11,4 @@ mod luck;
 mod bad_luck_app;
 mod bad_luck_host;
 mod bad_luck_nginx;
+mod interrupted;
