@@ -13,7 +13,7 @@ use crate::stage::{Kind, Ran, Stage, ran};
 
 const STEPS: [&str; 7] = ["pull", "start", "gate", "switch", "verify", "drain", "retire"];
 
-/// Two versions that take turns. Each takes a second to start, so that its gate is open for a while.
+/// Two versions that take turns. Each takes half a second to start, so that its gate is open for a while.
 struct Turns {
     stage: Stage,
     images: [String; 2],
@@ -25,7 +25,7 @@ const VERSIONS: [&str; 2] = ["a", "b"];
 impl Turns {
     fn new(kind: Kind) -> Self {
         let stage = Stage::live(kind);
-        let images = VERSIONS.map(|version| stage.image_with(version, &[("START_DELAY_MS", "1000")]));
+        let images = VERSIONS.map(|version| stage.image_with(version, &[("START_DELAY_MS", "500")]));
         stage.bluegreen(&["deploy", "--image", &images[0]]).expect(0);
         stage.serves(VERSIONS[0]);
         Self { stage, images, serving: 0 }
@@ -41,7 +41,7 @@ impl Turns {
         let mut run = Running::deploy(&self.stage, &self.images[self.candidate()], &[]);
         let slow = (STEPS.iter().position(|at| *at == step) > Some(2)).then(|| {
             run.until("step-started", Some("gate"));
-            let url = format!("{}slow?ms=2500", self.stage.nginx.url());
+            let url = format!("{}slow?ms=1500", self.stage.nginx.url());
             thread::spawn(move || process::output("curl", ["-sf", "-m", "30", &url]))
         });
         run.until("step-started", Some(step));

@@ -12,3 +12,4 @@ mod bad_luck_app;
 mod bad_luck_host;
 mod bad_luck_nginx;
 mod interrupted;
+mod outputs;
