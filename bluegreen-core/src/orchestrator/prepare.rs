@@ -100,9 +100,7 @@ impl Orchestrator {
         deployment: &DeploymentId,
         target: &Target,
     ) -> crate::model::InstanceSpec {
-        let mut spec = self.spec.instance(color, target.image.clone(), deployment.clone());
-        spec.options = target.options.clone();
-        spec
+        self.spec.instance_with(color, target.image.clone(), deployment.clone(), target.options.clone())
     }
 
     /// It serves already: prove it, and put right what does not agree.
