@@ -18,13 +18,16 @@ pub fn program() -> &'static Path {
         if let Some(named) = std::env::var_os("BLUEGREEN") {
             return named.into();
         }
+        // A benchmark is built with optimization and measures what is released.
+        let release = !cfg!(debug_assertions);
         let built = Command::new("cargo")
             .args(["build", "--quiet", "-p", "bluegreen-cli"])
+            .args(release.then_some("--release"))
             .current_dir(workspace_root())
             .status()
             .expect("cargo");
         assert!(built.success(), "the command does not build");
-        workspace_root().join("target/debug/bluegreen")
+        workspace_root().join("target").join(if release { "release" } else { "debug" }).join("bluegreen")
     })
 }
 
@@ -70,8 +73,8 @@ pub struct Stage {
     pub nginx: Box<dyn Nginx>,
     pub app: String,
     dir: tempfile::TempDir,
-    // Kept for its lifetime: the network goes with the run.
-    _network: Option<Network>,
+    /// nginx's own, when it runs in a container.
+    pub network: Option<Network>,
 }
 
 impl Stage {
@@ -123,7 +126,7 @@ impl Stage {
         std::fs::File::create(dir.path().join("bluegreen.toml"))
             .and_then(|mut file| std::io::Write::write_all(&mut file, config.as_bytes()))
             .expect("a configuration");
-        let stage = Self { run, nginx, app, dir, _network: network };
+        let stage = Self { run, nginx, app, dir, network };
         stage.bluegreen(&["nginx", "install"]).expect(0);
         let include = stage.nginx.conf_dir().join(format!("bluegreen/{}.location", stage.app));
         let inside = match kind {
