@@ -2,14 +2,13 @@
 //!
 //! Each test makes its own stage and leaves nothing behind. None runs without Docker: `./scripts/test` runs them.
 
-mod stage;
-
-mod main_job;
-
 mod luck;
+mod stage;
 
 mod bad_luck_app;
 mod bad_luck_host;
 mod bad_luck_nginx;
 mod interrupted;
+mod main_job;
+mod memory;
 mod outputs;

@@ -92,7 +92,8 @@ pub(super) fn done(command: &'static str, report: &Report, target: &Target) -> V
     }
     let result = serde_json::to_value(report).unwrap_or_default();
     let mut verdict = Verdict::success(command, text, result);
-    if report.previous.is_some() && !report.unchanged {
+    // After a rollback there may be nothing further back; `status` knows.
+    if report.previous.is_some() && !report.unchanged && report.verb == Verb::Deploy {
         verdict.next = Some(format!("to go back: bluegreen rollback {}", target.again));
     }
     verdict

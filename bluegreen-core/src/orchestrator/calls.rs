@@ -155,10 +155,16 @@ impl Orchestrator {
         call: impl Fn() -> F,
     ) -> Result<T, Cause> {
         let mut pause = FIRST_PAUSE;
-        for _ in 1..ATTEMPTS {
+        for attempt in 1..ATTEMPTS {
             match call().await {
                 Err(cause) if cause.is_transient() => {
-                    self.warn(format!("{}; trying again", super::failure::chain(&cause)));
+                    if attempt == 1 {
+                        self.warn(format!(
+                            "{}; trying {} more times",
+                            super::failure::chain(&cause),
+                            ATTEMPTS - 1
+                        ));
+                    }
                     tokio::select! {
                         () = tokio::time::sleep(pause) => pause *= 2,
                         () = self.cancel.cancelled() => return Err(Cause::Cancelled),

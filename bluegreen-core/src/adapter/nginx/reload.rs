@@ -190,7 +190,7 @@ impl<'a> Rewrite<'a> {
         file.check_writable()?;
         self.control.master().await?;
         let dump = match self.control.dump().await {
-            Ok(output) => Dump::read(&output),
+            Ok((dump, _)) => dump,
             // A container that is gone has no name any more. Naming the other one is what mends this.
             Err(ProxyError::Broken { output }) if self.is_gone(&output, named.color) => return Ok(()),
             Err(error) => return Err(error),
@@ -248,7 +248,7 @@ impl<'a> Rewrite<'a> {
         if let Some(Public(known)) = self.memory.public(self.app) {
             return known;
         }
-        let found = Dump::read(&self.control.dump().await.ok()?);
+        let (found, _) = self.control.dump().await.ok()?;
         let found = self.find_public(&found, &self.read().ok()?.1);
         self.memory.set_public(self.app, found.clone());
         found
