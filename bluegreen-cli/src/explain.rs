@@ -2,6 +2,8 @@
 
 use std::error::Error;
 
+use bluegreen_core::adapter::ecr::EcrHost;
+use bluegreen_core::model::ImageRef;
 use bluegreen_core::orchestrator::{Aftermath, Cause, Failure, ServingNow};
 use bluegreen_core::port::{JournalError, ProxyError, RegistryError, RuntimeError};
 
@@ -113,14 +115,27 @@ fn registry(error: &RegistryError) -> String {
         RegistryError::ImageNotFound { .. } => {
             "check that the image was pushed under this name and tag".to_owned()
         }
-        RegistryError::AccessDenied { .. } => {
-            "check the credentials: for ECR the role needs ecr:GetAuthorizationToken and ecr:BatchGetImage"
+        RegistryError::AccessDenied { registry, .. } => refused_by(registry),
+        RegistryError::NoCredentials { .. } => {
+            "give this host AWS credentials: attach an instance profile to the instance (in a container: metadata \
+             hop limit 2), or set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
                 .to_owned()
         }
         RegistryError::Unreachable { .. } => {
             "check this host's way to the registry: DNS, proxy, security group".to_owned()
         }
         _ => "try again; bluegreen -v shows more".to_owned(),
+    }
+}
+
+/// A registry that does not take who we are.
+fn refused_by(registry: &str) -> String {
+    if EcrHost::parse(registry).is_some() {
+        "let the role or user pull: ecr:GetAuthorizationToken on *, and on the repository ecr:BatchGetImage and \
+         ecr:GetDownloadUrlForLayer"
+            .to_owned()
+    } else {
+        format!("log in as the user that runs this: docker login {registry}")
     }
 }
 
@@ -133,7 +148,10 @@ fn runtime(error: &RuntimeError) -> String {
         RuntimeError::ImageNotFound { .. } => {
             "check that the image was pushed under this name and tag".to_owned()
         }
-        RuntimeError::PullDenied { .. } => "check the registry's credentials on this host".to_owned(),
+        RuntimeError::PullDenied { image, .. } => image.parse::<ImageRef>().map_or_else(
+            |_| "check the registry's credentials on this host".to_owned(),
+            |image| refused_by(image.registry()),
+        ),
         RuntimeError::RegistryUnreachable { .. } => {
             "check this host's way to the registry, then deploy again".to_owned()
         }
@@ -186,7 +204,10 @@ fn printed(output: &str) -> String {
 
 fn proxy(error: &ProxyError, again: &str) -> String {
     match error {
-        ProxyError::NotRunning { .. } => "start nginx, then deploy again".to_owned(),
+        ProxyError::NotRunning { .. } => {
+            "start nginx, then deploy again; when it does not stay up, its log tells why (docker logs NAME)"
+                .to_owned()
+        }
         ProxyError::Broken { .. } => {
             "mend nginx's configuration until nginx -t passes, then deploy again".to_owned()
         }
