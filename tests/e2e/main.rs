@@ -2,6 +2,9 @@
 //!
 //! Each test makes its own stage and leaves nothing behind. None runs without Docker: `./scripts/test` runs them.
 
+mod api;
+mod ecr_stage;
 mod stage;
 
 mod main_job;
+mod registry;
