@@ -7,6 +7,7 @@ use bluegreen_core::model::ImageRef;
 use bluegreen_core::orchestrator::{Aftermath, Cause, Failure, ServingNow};
 use bluegreen_core::port::{JournalError, ProxyError, RegistryError, RuntimeError};
 
+use crate::args::PullArg;
 use crate::exit::Exit;
 use crate::output::{Explained, Verdict};
 use crate::ports::ConnectError;
@@ -91,6 +92,11 @@ fn next(command: &str, failure: &Failure, target: &Target) -> String {
         _ => {}
     }
     match &failure.cause {
+        Cause::Registry(RegistryError::ImageNotFound { image, .. })
+            if target.app.pull == Some(PullArg::Never) =>
+        {
+            format!("pull it (docker pull {image}), or let this pull it: --pull missing")
+        }
         Cause::Registry(error) => registry(error),
         Cause::Runtime(error) => runtime(error),
         Cause::Proxy(error) => proxy(error, again),
@@ -148,10 +154,13 @@ fn runtime(error: &RuntimeError) -> String {
         RuntimeError::ImageNotFound { .. } => {
             "check that the image was pushed under this name and tag".to_owned()
         }
-        RuntimeError::PullDenied { image, .. } => image.parse::<ImageRef>().map_or_else(
-            |_| "check the registry's credentials on this host".to_owned(),
-            |image| refused_by(image.registry()),
-        ),
+        // Behind the image stands its digest in parentheses.
+        RuntimeError::PullDenied { image, .. } => {
+            image.split(' ').next().unwrap_or(image).parse::<ImageRef>().map_or_else(
+                |_| "check the registry's credentials on this host".to_owned(),
+                |image| refused_by(image.registry()),
+            )
+        }
         RuntimeError::RegistryUnreachable { .. } => {
             "check this host's way to the registry, then deploy again".to_owned()
         }

@@ -6,5 +6,8 @@ mod api;
 mod ecr_stage;
 mod stage;
 
+mod credentials;
 mod main_job;
+mod other_registries;
+mod pull;
 mod registry;
