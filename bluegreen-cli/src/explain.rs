@@ -122,6 +122,9 @@ fn registry(error: &RegistryError) -> String {
             "check that the image was pushed under this name and tag".to_owned()
         }
         RegistryError::AccessDenied { registry, .. } => refused_by(registry),
+        RegistryError::NoCredentials { registry, .. } if EcrHost::parse(registry).is_none() => {
+            format!("mend that helper, or log in as the user that runs this: docker login {registry}")
+        }
         RegistryError::NoCredentials { .. } => {
             "give this host AWS credentials: attach an instance profile to the instance (in a container: metadata \
              hop limit 2), or set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"

@@ -211,7 +211,7 @@ fn no_secret_is_printed_recorded_or_passed_as_an_argument() {
         assert_eq!(secrets(&ran.out), [false; 3], "on stdout: {}", ran.out);
         assert_eq!(secrets(&ran.err), [false; 3], "on stderr: {}", ran.err);
         let kept = contents(stage.stage.dir());
-        assert!(kept.contains(&v2.digest), "neither journal nor report was read");
+        assert!(kept.contains(&v2.digest), "neither journal nor report was read: {kept}");
         assert_eq!(secrets(&kept), [false; 3], "in the journal or the report: {kept}");
         let made = bluegreen_testkit::docker::docker(["inspect", &stage.stage.containers(&[])[0]]);
         assert_eq!(secrets(&made.expect("a container")), [false; 3], "in the container");

@@ -116,9 +116,14 @@ fn credential_helpers_on_the_path_are_asked_and_their_failures_are_told() {
 
     let v2 = own.push("v2");
     own.login(&serde_json::json!({"credsStore": "locked"}));
-    deploy(&v2).expect(10).says(&["docker-credential-locked", "the keychain is locked"]);
+    deploy(&v2).expect(10).says(&[
+        "there are no credentials for",
+        "docker-credential-locked failed",
+        "the keychain is locked",
+        "next: mend that helper, or log in as the user that runs this: docker login",
+    ]);
     own.login(&serde_json::json!({"credsStore": "none-such"}));
-    deploy(&v2).expect(10).says(&["docker-credential-none-such"]);
+    deploy(&v2).expect(10).says(&["docker-credential-none-such cannot be started", "next: mend that helper"]);
     own.ecr.only_v1_serves();
 
     own.login(&serde_json::json!({"credsStore": "good"}));

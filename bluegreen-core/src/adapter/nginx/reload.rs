@@ -373,7 +373,7 @@ impl<'a> Rewrite<'a> {
     pub(super) async fn cost(&self) -> Result<Option<String>, ProxyError> {
         let version = self.control.version().await?;
         let why = if version < WAITS {
-            format!("nginx {version} closes its clients' idle connections at each reload")
+            format!("nginx {version} closes idle client connections at a reload")
         } else {
             let dump = Dump::read(&self.control.dump().await?);
             let mut waits = false;
@@ -382,7 +382,7 @@ impl<'a> Rewrite<'a> {
                 return Ok(None);
             }
             format!(
-                "nginx {version} closes its clients' idle connections at each reload, unless it is given \
+                "nginx {version} closes idle client connections at a reload, unless it is given \
                      `keepalive_min_timeout 5s`"
             )
         };
