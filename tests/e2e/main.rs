@@ -4,6 +4,7 @@
 
 mod api;
 mod ecr_stage;
+mod script_stage;
 mod stage;
 
 mod credentials;
@@ -11,3 +12,4 @@ mod main_job;
 mod other_registries;
 mod pull;
 mod registry;
+mod script_compat;
