@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use bluegreen_core::adapter::ecr::EcrHost;
+use bluegreen_core::adapter::nginx::Place;
 use bluegreen_core::model::ImageRef;
 use bluegreen_core::orchestrator::{Aftermath, Cause, Failure, ServingNow};
 use bluegreen_core::port::{JournalError, ProxyError, RegistryError, RuntimeError};
@@ -99,7 +100,7 @@ fn next(command: &str, failure: &Failure, target: &Target) -> String {
         }
         Cause::Registry(error) => registry(error),
         Cause::Runtime(error) => runtime(error),
-        Cause::Proxy(error) => proxy(error, again),
+        Cause::Proxy(error) => proxy(error, target),
         Cause::Journal(JournalError::Held { .. }) => {
             format!("wait for it: bluegreen {command} {again} … --wait 10m")
         }
@@ -214,17 +215,33 @@ fn printed(output: &str) -> String {
     output.lines().map(|line| format!("  nginx: {}\n", crate::output::plain(line))).collect()
 }
 
-fn proxy(error: &ProxyError, again: &str) -> String {
+fn proxy(error: &ProxyError, target: &Target) -> String {
+    let again = &target.again;
     match error {
         ProxyError::NotRunning { .. } => {
-            "start nginx, then deploy again; when it does not stay up, its log tells why (docker logs NAME)"
-                .to_owned()
+            let log = match &target.app.nginx.place {
+                Place::Container { name } => format!("docker logs {name}"),
+                _ => "journalctl -u nginx".to_owned(),
+            };
+            format!("start nginx, then deploy again; when it does not stay up, its log tells why ({log})")
         }
         ProxyError::Broken { .. } => {
             "mend nginx's configuration until nginx -t passes, then deploy again".to_owned()
         }
+        ProxyError::Refused { reason } if reason.contains("host not found in upstream") => unresolved(target),
         ProxyError::Unrecognized { .. } => format!("see what nginx needs: bluegreen nginx check {again}"),
         _ => format!("bluegreen nginx check {again}"),
+    }
+}
+
+/// nginx does not find the candidate's container by its name.
+fn unresolved(target: &Target) -> String {
+    let network = target.app.spec.options.networks.first().map(|network| network.name.as_str());
+    match (&target.app.nginx.place, network) {
+        (Place::Container { name }, Some(network)) => format!(
+            "connect nginx's container to the application's network: docker network connect {network} {name}"
+        ),
+        _ => format!("see what nginx needs: bluegreen nginx check {}", target.again),
     }
 }
 

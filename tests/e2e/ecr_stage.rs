@@ -17,12 +17,11 @@ pub struct EcrStage {
 
 impl EcrStage {
     pub fn new() -> Self {
-        let stage =
-            Stage::live_with(Kind::HostLive, "[app.WEB.health]\ndeadline = \"5s\"\nhttp = \"/health\"");
+        let stage = Stage::live(Kind::HostLive);
         let file = stage.dir().join("bluegreen.toml");
         let config = std::fs::read_to_string(&file).expect("the configuration");
         assert!(config.contains("pull = \"never\"\n"), "the stage pulls by itself");
-        write(&file, &config.replace("pull = \"never\"\n", ""));
+        write(&file, config.replace("pull = \"never\"\n", ""));
         std::fs::create_dir(stage.dir().join("docker")).expect("a directory");
         let ecr = Arc::new(FakeEcr::start(&stage.run).expect("a fake ECR"));
         Self { stage, ecr }
@@ -102,7 +101,6 @@ impl EcrStage {
 
 /// Takes everything of AWS out of the environment.
 pub fn without_aws(command: &mut Command) {
-    #[expect(clippy::disallowed_methods, reason = "a test decides what the command's environment is")]
     let names: Vec<_> = std::env::vars_os().map(|(name, _)| name).collect();
     for name in names.iter().filter(|name| name.to_string_lossy().starts_with("AWS_")) {
         command.env_remove(name);
@@ -125,10 +123,6 @@ impl Beside {
         let child =
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the command starts");
         Self { child }
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.child.id()
     }
 
     pub fn is_running(&mut self) -> bool {

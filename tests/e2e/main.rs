@@ -13,3 +13,4 @@ mod other_registries;
 mod pull;
 mod registry;
 mod script_compat;
+mod script_refusals;

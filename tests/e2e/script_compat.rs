@@ -84,10 +84,11 @@ fn bluegreen_follows_the_script_goes_back_and_the_script_can_follow_again() {
     machine.serves("v2");
 
     // What the script had made is in the way under the name that is next; it was given to us.
-    machine.deploy(&machine.image("v3")).expect(0);
+    let v3 = machine.image("v3");
+    machine.deploy(&v3).expect(0);
     machine.serves("v3");
     assert_eq!(machine.ports(), "4000:3000");
-    machine.deploy(&machine.image("v3")).expect(0).says(&["unchanged"]);
+    machine.deploy(&v3).expect(0).says(&["unchanged"]);
     machine.verb("rollback").expect(0).says(&["rolled back on request"]);
     machine.serves("v2");
     assert_eq!(machine.ports(), "3000:4000");

@@ -137,7 +137,9 @@ impl Machine {
         let text = self.form.replace("-3000", &format!("-{port}")).replace("@PORT@", "80");
         self.edit(&text);
         self.nginx().reload().expect("a reload");
-        assert!(wait_until(Duration::from_secs(5), || self.version().as_deref() == Some(version)));
+        // Longer than one request may take: the first may still go to an address that is no more.
+        let serves = wait_until(Duration::from_secs(20), || self.version().as_deref() == Some(version));
+        assert!(serves, "{:?}\n{text}\n{}", self.version(), self.nginx().error_log().unwrap_or_default());
     }
 
     /// Writes the image definitions where the script looks for them.

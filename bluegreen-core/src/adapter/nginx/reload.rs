@@ -57,6 +57,20 @@ impl Look {
     }
 }
 
+/// Why nginx cannot even start: it looks up the name in its file, and the container of that name is not there.
+async fn missing(runtime: &Arc<dyn ContainerRuntime>, site: &Site, path: &Path) -> Option<String> {
+    let file = UserFile::read(path).ok()?;
+    let slot = site.slots.of(rewrite::find(&file.bytes, &site.slots).ok()?.color);
+    let found = runtime.find(&slot.name).await.ok()?;
+    (slot.endpoint.ip().is_none() && found.is_none()).then(|| {
+        format!(
+            "; its file names {}, which is not there, and nginx does not start without it: start any version of the \
+             application under that name and on nginx's network, then nginx",
+            slot.name
+        )
+    })
+}
+
 impl<'a> Rewrite<'a> {
     pub(super) async fn open(
         runtime: &'a Arc<dyn ContainerRuntime>,
@@ -65,7 +79,14 @@ impl<'a> Rewrite<'a> {
         path: &Path,
         memory: &'a Memory,
     ) -> Result<Self, ProxyError> {
-        let control = Control::open(runtime, site).await?;
+        let control = match Control::open(runtime, site).await {
+            Ok(control) => control,
+            Err(ProxyError::NotRunning { detail }) => {
+                let why = missing(runtime, site, path).await.unwrap_or_default();
+                return Err(ProxyError::NotRunning { detail: format!("{detail}{why}") });
+            }
+            Err(error) => return Err(error),
+        };
         Ok(Self { app, site, runtime, control, path: path.to_owned(), memory })
     }
 
