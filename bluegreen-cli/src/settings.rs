@@ -88,7 +88,7 @@ impl SettingsError {
 /// When the configuration is wrong or missing, or several applications could be meant.
 pub(crate) fn target(global: &Global, args: &AppArgs) -> Result<Target, SettingsError> {
     if let (Some(conf), Some(app), None) = (&args.nginx_conf, &args.app, &global.config) {
-        return as_the_script(app.clone(), conf, None);
+        return as_the_script(global, app.clone(), conf, None);
     }
     let path = config::locate(global.config.as_deref()).ok_or(SettingsError::NoConfig)?;
     let config = config::load(&path)?;
@@ -120,7 +120,7 @@ pub(crate) fn deployment(global: &Global, input: &InputArgs) -> Result<(Target, 
         };
         let image = input.image.clone().or(entry.map(|entry| entry.image));
         let image = image.ok_or_else(|| SettingsError::NoImage { app: name.clone() })?;
-        return Ok((as_the_script(name, conf, input.pull)?, image));
+        return Ok((as_the_script(global, name, conf, input.pull)?, image));
     }
     let path = config::locate(global.config.as_deref()).ok_or(SettingsError::NoConfig)?;
     let config = config::load(&path)?;
@@ -153,7 +153,15 @@ fn within(global: &Global, config: Config, app: App) -> Target {
     if let Some(path) = &global.config {
         again.push_str(&format!(" --config {}", quoted(path)));
     }
-    Target { app, docker_host: config.docker_host, state_dir: config.state_dir, warnings, again }
+    again.push_str(&journal_again(global));
+    // What is typed comes before what is written.
+    let state_dir = global.state_dir.clone().or(config.state_dir);
+    Target { app, docker_host: config.docker_host, state_dir, warnings, again }
+}
+
+/// With another journal the same command would mean another history.
+fn journal_again(global: &Global) -> String {
+    global.state_dir.as_deref().map(|dir| format!(" --state-dir {}", quoted(dir))).unwrap_or_default()
 }
 
 const OPEN_PORTS: &str = "the containers' ports are open to every network, past the host's firewall; \
@@ -181,7 +189,12 @@ fn on_this_host(conf: &Path) -> Result<PathBuf, SettingsError> {
 }
 
 /// What the shell script does, under its own names, so that either can follow the other.
-fn as_the_script(name: AppName, conf: &Path, pull: Option<PullArg>) -> Result<Target, SettingsError> {
+fn as_the_script(
+    global: &Global,
+    name: AppName,
+    conf: &Path,
+    pull: Option<PullArg>,
+) -> Result<Target, SettingsError> {
     let conf = on_this_host(conf)?;
     let place = |color: Color, host_port: u16| -> Result<Slot, ParseError> {
         let container = InstanceName::new(format!("{name}-{host_port}"))?;
@@ -207,11 +220,12 @@ fn as_the_script(name: AppName, conf: &Path, pull: Option<PullArg>) -> Result<Ta
         conf: Some(conf),
         ..NginxSettings::default()
     };
-    let again =
+    let mut again =
         format!("{} --nginx-conf {}", spec.name, nginx.conf.as_deref().map(quoted).unwrap_or_default());
+    again.push_str(&journal_again(global));
     let app = App { spec, image: None, pull, nginx };
     let warnings = vec![OPEN_PORTS.to_owned()];
-    Ok(Target { app, docker_host: None, state_dir: None, warnings, again })
+    Ok(Target { app, docker_host: None, state_dir: global.state_dir.clone(), warnings, again })
 }
 
 /// A path as a shell takes it.
