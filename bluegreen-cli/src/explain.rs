@@ -134,6 +134,10 @@ fn registry(error: &RegistryError) -> String {
         RegistryError::Unreachable { .. } => {
             "check this host's way to the registry: DNS, proxy, security group".to_owned()
         }
+        // Registries are asked through the Engine, which may itself be what is missing.
+        RegistryError::Other { source, .. } if source.is::<RuntimeError>() => {
+            source.downcast_ref().map(runtime).unwrap_or_default()
+        }
         _ => "try again; bluegreen -v shows more".to_owned(),
     }
 }
@@ -169,7 +173,10 @@ fn runtime(error: &RuntimeError) -> String {
             "check this host's way to the registry, then deploy again".to_owned()
         }
         RuntimeError::DiskFull { .. } => "make room: docker system df shows what takes it".to_owned(),
-        RuntimeError::PortTaken { port, .. } => format!("see who has it: ss -ltnp 'sport = :{port}'"),
+        RuntimeError::PortTaken { port, .. } => {
+            let number = port.rsplit_once(':').map_or(port.as_str(), |(_, number)| number);
+            format!("see who has it: ss -ltnp 'sport = :{number}', docker ps --filter publish={number}")
+        }
         RuntimeError::NameTaken { name } => {
             format!("remove it (docker rm -f {name}), or take it over: `adopt = true` in bluegreen.toml")
         }

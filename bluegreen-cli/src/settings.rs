@@ -153,14 +153,19 @@ fn within(global: &Global, config: Config, app: App) -> Target {
     if let Some(path) = &global.config {
         again.push_str(&format!(" --config {}", quoted(path)));
     }
-    again.push_str(&journal_again(global));
-    // What is typed comes before what is written.
-    let state_dir = global.state_dir.clone().or(config.state_dir);
+    again.push_str(&state_dir_again(global));
+    let state_dir = state_dir(global).or(config.state_dir);
     Target { app, docker_host: config.docker_host, state_dir, warnings, again }
 }
 
-/// With another journal the same command would mean another history.
-fn journal_again(global: &Global) -> String {
+/// What the command line says, as a whole path: its parent is looked for when it is made.
+fn state_dir(global: &Global) -> Option<PathBuf> {
+    let given = global.state_dir.as_ref()?;
+    Some(std::path::absolute(given).unwrap_or_else(|_| given.clone()))
+}
+
+/// What the command line says, to be said again: another directory has another journal and another lock.
+fn state_dir_again(global: &Global) -> String {
     global.state_dir.as_deref().map(|dir| format!(" --state-dir {}", quoted(dir))).unwrap_or_default()
 }
 
@@ -220,12 +225,11 @@ fn as_the_script(
         conf: Some(conf),
         ..NginxSettings::default()
     };
-    let mut again =
-        format!("{} --nginx-conf {}", spec.name, nginx.conf.as_deref().map(quoted).unwrap_or_default());
-    again.push_str(&journal_again(global));
+    let conf = nginx.conf.as_deref().map(quoted).unwrap_or_default();
+    let again = format!("{} --nginx-conf {conf}{}", spec.name, state_dir_again(global));
     let app = App { spec, image: None, pull, nginx };
     let warnings = vec![OPEN_PORTS.to_owned()];
-    Ok(Target { app, docker_host: None, state_dir: global.state_dir.clone(), warnings, again })
+    Ok(Target { app, docker_host: None, state_dir: state_dir(global), warnings, again })
 }
 
 /// A path as a shell takes it.

@@ -15,3 +15,11 @@ mod pull;
 mod registry;
 mod script_compat;
 mod script_refusals;
+
+mod luck;
+
+mod bad_luck_app;
+mod bad_luck_host;
+mod bad_luck_nginx;
+mod interrupted;
+mod outputs;

@@ -106,3 +106,21 @@ fn what_is_not_clear_is_refused_with_a_way_on() {
     let report: Vec<String> = lines.iter().map(|line| format!("{line}\n  {}", place.refusal(line))).collect();
     insta::assert_snapshot!(report.join("\n"));
 }
+
+#[test]
+fn the_state_directory_of_the_command_line_wins_and_is_named_again() {
+    let place = Place::with(&[
+        ("c.toml", "state_dir = \"/from/the/file\"\n[app.web]\nimage = \"r.io/web:0\"\n"),
+        ("i.json", ENTRY),
+        ("default.conf", ""),
+    ]);
+    let (target, _) = place.deployment("--config @c.toml").unwrap();
+    assert_eq!(target.state_dir.as_deref(), Some(Path::new("/from/the/file")));
+    for line in ["--config @c.toml", "--image-definitions @i.json --nginx-conf @default.conf"] {
+        let (target, _) = place.deployment(&format!("{line} --state-dir /given")).unwrap();
+        assert_eq!(target.state_dir.as_deref(), Some(Path::new("/given")), "{line}");
+        assert!(target.again.ends_with(" --state-dir /given"), "{}", target.again);
+        let (target, _) = place.deployment(&format!("{line} --state-dir here")).unwrap();
+        assert!(target.state_dir.unwrap().is_absolute(), "{line}");
+    }
+}

@@ -136,7 +136,7 @@ async fn restarts_are_counted() {
     bed.run(&bed.shell("exit 7")).await;
     let seen = bed.wait(|found| found.restarts >= 2).await;
     let restarting = bed.wait(|found| matches!(found.state, InstanceState::Restarting { .. })).await;
-    assert_eq!(restarting.state, InstanceState::Restarting { exit_code: 7 });
+    assert_eq!(restarting.state, InstanceState::Restarting { exit_code: 7, oom_killed: false });
     bed.docker.ensure_stopped(&seen.id, None).await.unwrap();
     let stopped = bed.wait(|_| true).await;
     assert_eq!(stopped.state, InstanceState::Exited { exit_code: 7, oom_killed: false, error: None });
