@@ -392,11 +392,10 @@ impl<'a> Rewrite<'a> {
 
     /// What a reload costs the clients of this nginx, in a line; `None` when it costs them nothing.
     pub(super) async fn cost(&self) -> Result<Option<String>, ProxyError> {
-        let version = self.control.version().await?;
+        let (dump, version) = self.control.dump().await?;
         let why = if version < WAITS {
             format!("nginx {version} closes idle client connections at a reload")
         } else {
-            let dump = Dump::read(&self.control.dump().await?);
             let mut waits = false;
             dump.visit(&mut |directive, _| waits |= directive.name == "keepalive_min_timeout");
             if waits {
