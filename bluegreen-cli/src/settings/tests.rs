@@ -56,6 +56,20 @@ fn the_scripts_inputs_alone_mean_what_the_script_does() {
 }
 
 #[test]
+fn a_state_directory_that_is_typed_counts_and_goes_into_the_next_command() {
+    let place = Place::with(&[("c.toml", "state_dir = \"/srv/written\"\n[app.web]\n"), ("default.conf", "")]);
+    let of = |line: &str| place.deployment(&format!("web --image r.io/web:1 {line}")).unwrap().0;
+    let written = of("--config @c.toml");
+    assert_eq!(written.state_dir, Some(PathBuf::from("/srv/written")));
+    assert!(!written.again.contains("--state-dir"), "{}", written.again);
+    for line in ["--config @c.toml", "--nginx-conf @default.conf"] {
+        let typed = of(&format!("{line} --state-dir /srv/typed"));
+        assert_eq!(typed.state_dir, Some(PathBuf::from("/srv/typed")), "{line}");
+        assert!(typed.again.ends_with(" --state-dir /srv/typed"), "{}", typed.again);
+    }
+}
+
+#[test]
 fn the_application_is_the_one_that_the_definitions_name() {
     let place = Place::with(&[("c.toml", TWO), ("i.json", ENTRY)]);
     let (target, image) = place.deployment("--config @c.toml --image-definitions @i.json").unwrap();

@@ -166,6 +166,19 @@ impl Nginx {
         self.open_live(app).await?.remove().await
     }
 
+    /// What one more switch costs the clients of this nginx, in a line for a person; `None` when it costs them
+    /// nothing, as always in live mode. Read-only.
+    ///
+    /// # Errors
+    ///
+    /// See [`ProxyError`].
+    pub async fn cost_of_a_switch(&self, app: &AppName) -> Result<Option<String>, ProxyError> {
+        match self.open(app).await? {
+            Switch::Live(_) => Ok(None),
+            Switch::Rewrite(rewrite) => rewrite.cost().await,
+        }
+    }
+
     /// How live mode is installed. Read-only.
     ///
     /// # Errors
