@@ -14,7 +14,7 @@ fn a_container_that_exits_at_once_is_refused_with_its_exit_code_and_its_last_wor
     let stage = Stage::with_v1(Kind::HostLive);
     let bad =
         stage.image_with("v2", &[("EXIT_AFTER_MS", "0"), ("EXIT_CODE", "7"), ("START_DELAY_MS", "60000")]);
-    stage.rolls_back(&bad, &["exit code 7", LAST_LINES, "exiting with 7, as EXIT_AFTER_MS asks", MEND]);
+    stage.rolls_back(&bad, &["code 7", LAST_LINES, "exiting with 7, as EXIT_AFTER_MS asks", MEND]);
     // Without a restart by the Engine too.
     stage.configure("restart = \"no\"");
     stage
@@ -27,8 +27,7 @@ fn a_container_that_exits_after_five_seconds_is_refused_by_the_minimal_healthy_t
     let stage = Stage::with_v1(Kind::HostLive);
     stage.configure("[app.WEB.health]\nhttp = \"/health\"\nmin_healthy = \"20s\"\ndeadline = \"60s\"");
     let bad = stage.image_with("v2", &[("EXIT_AFTER_MS", "5000"), ("EXIT_CODE", "3")]);
-    let ran =
-        stage.rolls_back(&bad, &["exit code 3", LAST_LINES, "exiting with 3, as EXIT_AFTER_MS asks", MEND]);
+    let ran = stage.rolls_back(&bad, &["code 3", LAST_LINES, "exiting with 3, as EXIT_AFTER_MS asks", MEND]);
     assert!(!ran.err.contains("not healthy within"), "it was not waited for\n{}", ran.err);
 }
 

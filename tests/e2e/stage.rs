@@ -9,6 +9,7 @@ use std::time::Duration;
 use bluegreen_testkit::docker::{AppImage, Network, Run, docker, free_port};
 use bluegreen_testkit::load::{Config, Handle, Mode, Target};
 use bluegreen_testkit::nginx::{HostNginx, Nginx, NginxBinary, NginxContainer, NginxVersion};
+use bluegreen_testkit::process::wait_until;
 use bluegreen_testkit::workspace_root;
 
 /// The command under test: `BLUEGREEN` names it, otherwise it is built.
@@ -141,6 +142,14 @@ impl Stage {
         let server = format!("server {{ listen @PORT@; location / {{ include {inside}; }} }}\n");
         stage.nginx.write_conf("site.conf", &server).expect("the site");
         stage.nginx.reload().expect("a reload");
+        // Any answer will do. It listens when the reload is through, or a while later when somebody else's
+        // connection has the port at that moment.
+        let answers =
+            || Command::new("curl").args(["-s", "-m", "2", &stage.nginx.url()]).output().expect("curl");
+        assert!(
+            wait_until(Duration::from_secs(30), || !answers().stdout.is_empty()),
+            "nginx does not listen"
+        );
         stage
     }
 

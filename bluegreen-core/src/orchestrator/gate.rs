@@ -102,6 +102,16 @@ impl Board {
     }
 }
 
+/// What to say of an instance that runs again.
+fn restarted(now: &Instance) -> InstanceState {
+    let times = match now.restarts {
+        1 => "once".to_owned(),
+        restarts => format!("{restarts} times"),
+    };
+    let why = now.last_exit.as_ref().map(|exit| format!(" ({exit})")).unwrap_or_default();
+    InstanceState::Other(format!("restarted {times} by the runtime{why}"))
+}
+
 impl Orchestrator {
     /// Waits until the candidate is healthy.
     ///
@@ -253,9 +263,7 @@ impl Orchestrator {
                 Some(InstanceState::Other("replaced by another".to_owned()))
             }
             Some(now) if !now.is_running() => Some(now.state),
-            Some(now) if now.restarts > candidate.restarts => {
-                Some(InstanceState::Other(format!("restarted {} times by the runtime", now.restarts)))
-            }
+            Some(now) if now.restarts > candidate.restarts => Some(restarted(&now)),
             Some(_) => None,
         })
     }

@@ -174,6 +174,8 @@ pub struct Instance {
     pub pid: Option<u32>,
     /// How often the runtime has restarted it.
     pub restarts: u32,
+    /// How it ended before its last restart, where the runtime still knows.
+    pub last_exit: Option<InstanceState>,
     /// The image's HEALTHCHECK, if it has one.
     pub health: Option<HealthStatus>,
     /// Directories and files of the host inside it: host path, path inside.
@@ -194,6 +196,7 @@ impl Instance {
             networks: BTreeMap::new(),
             pid: None,
             restarts: 0,
+            last_exit: None,
             health: None,
             mounts: Vec::new(),
             image: String::new(),

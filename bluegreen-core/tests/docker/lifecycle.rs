@@ -79,6 +79,22 @@ async fn a_paused_container_goes_on() {
 
 #[tokio::test]
 #[ignore = "needs Docker: ./scripts/test"]
+async fn one_that_runs_again_still_tells_how_it_ended_before() {
+    let bed = Bed::new().await;
+    let fails_at_first = "test -e /tmp/again || { touch /tmp/again; exit 7; }; sleep 600";
+    let spec = bed.spec(|app| {
+        app.options.entrypoint = Some(sh(fails_at_first));
+        app.options.command = None;
+        app.options.restart = RestartPolicy::UnlessStopped;
+    });
+    bed.run(&spec).await;
+    let again = bed.wait(|found| found.is_running() && found.restarts == 1).await;
+    let ended = InstanceState::Exited { exit_code: 7, oom_killed: false, error: None };
+    assert_eq!(again.last_exit, Some(ended));
+}
+
+#[tokio::test]
+#[ignore = "needs Docker: ./scripts/test"]
 async fn only_the_exact_name_is_found() {
     let bed = Bed::new().await;
     let first = bed.run(&bed.spec(|_| ())).await;

@@ -238,7 +238,13 @@ impl ContainerRuntime for Docker {
     }
 
     async fn find(&self, name: &InstanceName) -> Result<Option<Instance>, RuntimeError> {
-        Ok(self.inspect_name(name).await?.as_ref().and_then(observe::instance))
+        let mut found = self.inspect_name(name).await?.as_ref().and_then(observe::instance);
+        if let Some(instance) =
+            found.as_mut().filter(|instance| instance.is_running() && instance.restarts > 0)
+        {
+            instance.last_exit = self.last_exit(instance.id.as_str()).await;
+        }
+        Ok(found)
     }
 
     async fn ensure_stopped(&self, id: &InstanceId, grace: Option<Duration>) -> Result<(), RuntimeError> {

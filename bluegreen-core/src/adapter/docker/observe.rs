@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use bollard::models::{
     ContainerInspectResponse, ContainerState, ContainerStateStatusEnum as Status, EndpointSettings, Health,
     HealthStatusEnum,
 };
-use bollard::query_parameters::ListContainersOptions;
+use bollard::query_parameters::{EventsOptions, ListContainersOptions};
+use futures_util::StreamExt as _;
 use futures_util::future::try_join_all;
+use jiff::Timestamp;
 
 use super::Docker;
 use super::create::label;
@@ -53,6 +56,43 @@ impl Docker {
         let mut instances: Vec<_> = found.iter().flatten().filter_map(instance).collect();
         instances.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(instances)
+    }
+}
+
+/// How long the Engine may take to tell what happened lately. It only explains.
+const EVENTS_WITHIN: Duration = Duration::from_secs(1);
+
+impl Docker {
+    /// How a container ended that runs again: its description says nothing of it any more, the last events that
+    /// the Engine keeps do.
+    pub(super) async fn last_exit(&self, id: &str) -> Option<InstanceState> {
+        let now = Timestamp::now();
+        let of = |name: &str, values: &[&str]| {
+            (name.to_owned(), values.iter().map(|value| (*value).to_owned()).collect::<Vec<_>>())
+        };
+        let options = EventsOptions {
+            since: Some("1".to_owned()),
+            until: Some(format!("{}.{:09}", now.as_second(), now.subsec_nanosecond())),
+            filters: Some(HashMap::from([of("container", &[id]), of("event", &["die", "oom", "start"])])),
+        };
+        let mut events = self.engine().await.ok()?.events(Some(options)).boxed();
+        let (mut ended, mut oom_killed) = (None, false);
+        let told = async {
+            while let Some(Ok(event)) = events.next().await {
+                match event.action.as_deref() {
+                    Some("oom") => oom_killed = true,
+                    Some("die") => {
+                        let attributes = event.actor.and_then(|actor| actor.attributes).unwrap_or_default();
+                        let exit_code = attributes.get("exitCode").and_then(|code| code.parse().ok());
+                        ended = exit_code.map(|exit_code| (exit_code, oom_killed));
+                    }
+                    _ => oom_killed = false,
+                }
+            }
+        };
+        // An Engine whose clock is behind ours would go on: what it has told until then is all there is.
+        tokio::time::timeout(EVENTS_WITHIN, told).await.ok();
+        ended.map(|(exit_code, oom_killed)| InstanceState::Exited { exit_code, oom_killed, error: None })
     }
 }
 
