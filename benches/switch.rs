@@ -13,7 +13,6 @@
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads clocks and the environment")]
 
 #[path = "../tests/e2e/stage.rs"]
-#[allow(dead_code, reason = "tests use the rest")]
 mod stage;
 
 mod common;
@@ -30,7 +29,7 @@ use bluegreen_core::adapter::nginx::{HostNginx, Mode, Nginx, Place, Site};
 use bluegreen_core::model::{AppName, Backend, Color, Endpoint, InstanceName, Slot, Slots};
 use bluegreen_core::port::Proxy;
 use bluegreen_testkit::docker::docker;
-use common::{Table, get, median, ms, range, rounds};
+use common::{Table, first_answer, get, median, ms, range, rounds};
 use serde_json::Value;
 use stage::{Kind, Stage};
 
@@ -55,6 +54,7 @@ fn main() {
         };
         // The kept one runs again, so that both are there.
         docker(["start", &format!("{}-blue", stage.app)]).expect("docker start");
+        first_answer(stage.endpoint(false), "v1").join().expect("v1 answers");
         let (seen, proven) = switches(&stage);
         row("flag to the candidate's first answer", &seen, "< 10");
         row("flag to the end of the proof", &proven, "< 50");
@@ -152,6 +152,7 @@ fn rollback(stage: &Stage, warm: bool) -> Rollback {
     if warm {
         for name in &kept {
             docker(["start", name]).expect("docker start");
+            first_answer(stage.endpoint(name.ends_with("green")), "v1").join().expect("v1 answers");
         }
     }
     let began = Instant::now();
