@@ -6,6 +6,7 @@
 //! | `prepare` | look at the world and decide what to do, touching nothing |
 //! | `run` | carry the steps out, forward |
 //! | `gate`, `drain` | the two waits |
+//! | `receipt`, `tally` | clients are played beside the run, and what they saw is counted |
 //! | `unwind` | take steps back |
 //! | `settle` | finish or take back a run that was cut off |
 //! | `calls` | every call on a port, each with its deadline |
@@ -17,9 +18,11 @@ mod failure;
 mod gate;
 mod log;
 mod prepare;
+mod receipt;
 mod report;
 mod run;
 mod settle;
+mod tally;
 mod unwind;
 
 use std::sync::Arc;

@@ -88,9 +88,18 @@ impl Orchestrator {
                 Ok(Prepared::Unchanged { release: Box::new(recorded.unwrap_or_else(|| release(active))) })
             }
             _ => {
+                self.check_receipt().await?;
                 let candidate = answering.map_or(Color::Blue, Color::other);
                 Ok(Prepared::Run { candidate: Box::new(release(candidate)), previous: answering })
             }
+        }
+    }
+
+    /// A gate that cannot see is refused before anything is touched.
+    async fn check_receipt(&self) -> Result<(), Cause> {
+        match &self.spec.receipt {
+            Some(policy) if policy.gate.is_some() => self.client(policy).await.map(drop),
+            _ => Ok(()),
         }
     }
 
@@ -135,6 +144,7 @@ impl Orchestrator {
             recovered: None,
             proof: Some(proof.evidence),
             drain: None,
+            receipt: None,
             steps: Vec::new(),
         })
     }
@@ -306,5 +316,6 @@ fn run_view(run: &Run) -> RunView {
         began: run.began,
         step: run.started.last().copied(),
         outcome,
+        receipt: run.receipt.clone(),
     }
 }

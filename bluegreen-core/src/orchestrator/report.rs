@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use crate::model::{AppName, Color, DeploymentId};
+use crate::model::{AppName, Color, DeploymentId, Receipt};
 use crate::plan::Step;
 use crate::port::InFlight;
 use crate::state::Verb;
@@ -36,6 +36,8 @@ pub struct Report {
     pub proof: Option<String>,
     /// How the previous colour was let go.
     pub drain: Option<DrainReport>,
+    /// What clients saw; unset when nobody looked.
+    pub receipt: Option<Receipt>,
     /// How long each step took.
     pub steps: Vec<StepTime>,
 }
@@ -153,6 +155,8 @@ pub struct RunView {
     pub step: Option<Step>,
     /// How it ended or what is left to do, in words.
     pub outcome: String,
+    /// What clients saw of it; unset when nobody looked, or when it was cut off.
+    pub receipt: Option<Receipt>,
 }
 
 /// What a deploy would do.

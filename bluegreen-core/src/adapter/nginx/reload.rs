@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use crate::model::{AppName, Backend, Color};
 use crate::port::{ContainerRuntime, FileChange, InFlight, Proof, ProxyError, Serving};
 
-use super::control::{Control, other};
+use super::control::{Control, Version, other};
 use super::dump::Dump;
 use super::file::UserFile;
 use super::process::{self, START_ERROR, Worker};
@@ -25,6 +25,9 @@ const OVERLAP: Duration = Duration::from_millis(500);
 
 /// How many requests a proof may take: one may go over a connection that was open before.
 const TRIES: u32 = 5;
+
+/// The first nginx that can keep idle connections open through a reload.
+const KEEPALIVE_MIN_TIMEOUT: Version = Version(1, 27, 4);
 
 /// An application whose nginx is switched by its user's own file.
 #[derive(Debug)]
@@ -160,6 +163,18 @@ impl<'a> Rewrite<'a> {
         Ok(counts)
     }
 
+    /// What helps against the requests that a reload costs.
+    pub(super) async fn remedy(&self) -> String {
+        let live = "a reload closes connections that clients keep; the live switch does not: mode = \"live\", then \
+                    bluegreen nginx install";
+        match self.control.version().await {
+            Ok(version) if version >= KEEPALIVE_MIN_TIMEOUT => format!(
+                "{live}; or, as this is nginx {version}: keepalive_min_timeout 5s; inside its http {{ }}"
+            ),
+            _ => live.to_owned(),
+        }
+    }
+
     async fn accepted_by(&self, color: Color) -> Result<Option<u64>, ProxyError> {
         let name = &self.site.slots.of(color).name;
         let found = self.runtime.find(name).await.map_err(other("find the application's container"))?;
@@ -241,7 +256,7 @@ impl<'a> Rewrite<'a> {
     }
 
     /// Where to ask from outside, if anywhere.
-    async fn public(&self) -> Option<PublicUrl> {
+    pub(super) async fn public(&self) -> Option<PublicUrl> {
         if let Some(url) = &self.site.public {
             return Some(url.clone());
         }
