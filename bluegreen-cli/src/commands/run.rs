@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{Context, Limits};
 use crate::args::{DeployArgs, RunArgs};
-use crate::output::Verdict;
+use crate::output::{Verdict, receipt};
 use crate::settings::{self, Target};
 use crate::{duration, explain};
 
@@ -89,6 +89,9 @@ pub(super) fn done(command: &'static str, report: &Report, target: &Target) -> V
             "\nnot drained when its time was over: {} connections, {} earlier workers",
             drain.connections_left, drain.stale_workers_left
         ));
+    }
+    for line in report.receipt.iter().flat_map(receipt::lines) {
+        text.push_str(&format!("\n{line}"));
     }
     let result = serde_json::to_value(report).unwrap_or_default();
     let mut verdict = Verdict::success(command, text, result);
