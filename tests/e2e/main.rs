@@ -4,4 +4,6 @@
 
 mod stage;
 
+mod drain;
 mod main_job;
+mod receipt;
