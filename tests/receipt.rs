@@ -245,7 +245,7 @@ async fn the_journal_keeps_it_before_the_end_and_lives_without_it() {
     assert!(matches!(end.record, Record::Ended { .. }), "{end:?}");
     let Record::Receipt { receipt } = &kept.record else { panic!("{kept:?}") };
     assert_eq!(report.receipt.as_ref(), Some(receipt));
-    assert_eq!(*told.0.lock().unwrap(), [receipt.clone()]);
+    assert_eq!(told.0.lock().unwrap().as_slice(), std::slice::from_ref(receipt));
     // As it is read back, it is the same.
     let again: Record = serde_json::from_str(&serde_json::to_string(&kept.record).unwrap()).unwrap();
     assert_eq!(again, kept.record);

@@ -1,5 +1,6 @@
 //! The verbs that change what serves: deploy, rollback, recover.
 
+use bluegreen_core::model::LongLived;
 use bluegreen_core::orchestrator::{Report, Request};
 use bluegreen_core::state::{Outcome, Verb};
 use serde_json::json;
@@ -84,11 +85,15 @@ pub(super) fn done(command: &'static str, report: &Report, target: &Target) -> V
         let total = report.steps.iter().map(|step| step.elapsed).sum();
         text.push_str(&format!(", {} in all", duration::short(total)));
     }
-    if let Some(drain) = report.drain.as_ref().filter(|drain| !drain.is_clean()) {
-        text.push_str(&format!(
-            "\nnot drained when its time was over: {} connections, {} earlier workers",
-            drain.connections_left, drain.stale_workers_left
-        ));
+    if let Some(drain) = &report.drain
+        && let Some(left) = &drain.left
+    {
+        let why = match left.policy {
+            LongLived::Cut => "cut, as `long_lived` asks".to_owned(),
+            _ => format!("not drained after {}", duration::short(drain.elapsed)),
+        };
+        let since = duration::short(left.unchanged);
+        text.push_str(&format!("\n{why}: {left}, unchanged for {since}"));
     }
     for line in report.receipt.iter().flat_map(receipt::lines) {
         text.push_str(&format!("\n{line}"));

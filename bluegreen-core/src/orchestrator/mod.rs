@@ -36,6 +36,7 @@ use self::log::Log;
 use self::prepare::Prepared;
 pub use self::report::{
     DrainReport, InstanceView, PlanReport, PlannedStep, Report, RunView, ServingNow, Status, StepTime,
+    StillOpen,
 };
 use self::run::Deployment;
 use crate::event::{Event, Observer, Silent};

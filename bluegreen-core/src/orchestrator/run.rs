@@ -233,13 +233,10 @@ impl<'a> Deployment<'a> {
                         report = orchestrator.drain(&backend) => report,
                         state = orchestrator.until_lost(self.slot(), self.running()?) => return Err(self.lost(&state)),
                     };
-                    let detail = if report.is_clean() {
-                        format!("nothing is in flight to {}", previous.color)
-                    } else {
-                        format!(
-                            "{} connections to {} outlived the cap",
-                            report.connections_left, previous.color
-                        )
+                    let color = previous.color;
+                    let detail = match &report.left {
+                        None => format!("nothing is in flight to {color}"),
+                        Some(left) => format!("{left} to {color} outlived it"),
                     };
                     self.drain = Some(report);
                     Ok(detail)
