@@ -381,3 +381,7 @@ impl Run {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

@@ -7,9 +7,10 @@ use serde_json::json;
 
 use super::{Context, Limits};
 use crate::args::{DeployArgs, RunArgs};
+use crate::config::Mode;
 use crate::output::{Verdict, receipt};
 use crate::settings::{self, Target};
-use crate::{duration, explain};
+use crate::{duration, explain, ports};
 
 /// `deploy`.
 pub(super) fn deploy(cx: &Context, args: &DeployArgs) -> Verdict {
@@ -27,7 +28,9 @@ pub(super) fn deploy(cx: &Context, args: &DeployArgs) -> Verdict {
         request = request.forced();
     }
     cx.with_orchestrator(COMMAND, &target, &Limits::from(&args.time), async |orchestrator| {
-        orchestrator.deploy(request).await.map(|report| done(COMMAND, &report, &target))
+        let report = orchestrator.deploy(request).await?;
+        warn_of_loss(cx, &report, &target).await;
+        Ok(done(COMMAND, &report, &target))
     })
 }
 
@@ -43,7 +46,9 @@ pub(super) fn rollback(cx: &Context, args: &RunArgs) -> Verdict {
         Err(error) => return Context::bad_id(COMMAND, &error),
     };
     cx.with_orchestrator(COMMAND, &target, &Limits::from(&args.time), async |orchestrator| {
-        orchestrator.rollback(id).await.map(|report| done(COMMAND, &report, &target))
+        let report = orchestrator.rollback(id).await?;
+        warn_of_loss(cx, &report, &target).await;
+        Ok(done(COMMAND, &report, &target))
     })
 }
 
@@ -70,6 +75,18 @@ pub(super) fn recover(cx: &Context, args: &RunArgs) -> Verdict {
             settled.map(|(deployment, outcome)| json!({ "deployment": deployment, "outcome": outcome }));
         Ok(Verdict::success(COMMAND, text, json!({ "app": app, "settled": result })))
     })
+}
+
+/// Says what a switch by reload cost, and what costs nothing. Asked when all is done: it must delay no switch.
+async fn warn_of_loss(cx: &Context, report: &Report, target: &Target) {
+    if report.unchanged || target.app.nginx.mode != Mode::Rewrite {
+        return;
+    }
+    if let Ok(nginx) = ports::nginx(target, &cx.env)
+        && let Ok(Some(cost)) = nginx.cost_of_a_switch(&target.app.spec.name).await
+    {
+        cx.out.warn(&format!("{cost}; the live switch (`mode = \"live\"` in bluegreen.toml) loses none"));
+    }
 }
 
 /// A run that did what was asked.
@@ -100,7 +117,8 @@ pub(super) fn done(command: &'static str, report: &Report, target: &Target) -> V
     }
     let result = serde_json::to_value(report).unwrap_or_default();
     let mut verdict = Verdict::success(command, text, result);
-    if report.previous.is_some() && !report.unchanged {
+    // After a rollback there may be nothing further back; `status` knows.
+    if report.previous.is_some() && !report.unchanged && report.verb == Verb::Deploy {
         verdict.next = Some(format!("to go back: bluegreen rollback {}", target.again));
     }
     verdict

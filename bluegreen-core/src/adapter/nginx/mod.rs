@@ -182,6 +182,19 @@ impl Nginx {
         self.open_live(app).await?.remove().await
     }
 
+    /// What one more switch costs the clients of this nginx, in a line for a person; `None` when it costs them
+    /// nothing, as always in live mode. Read-only.
+    ///
+    /// # Errors
+    ///
+    /// See [`ProxyError`].
+    pub async fn cost_of_a_switch(&self, app: &AppName) -> Result<Option<String>, ProxyError> {
+        match self.open(app).await? {
+            Switch::Live(_) => Ok(None),
+            Switch::Rewrite(rewrite) => rewrite.cost().await,
+        }
+    }
+
     /// How live mode is installed. Read-only.
     ///
     /// # Errors
@@ -245,7 +258,10 @@ impl Proxy for Nginx {
         let (url, remedy) = match self.open(app).await? {
             // Nothing is reloaded: what is lost all the same is no matter of nginx.
             Switch::Live(live) => (self.public(app, &live).await?, None),
-            Switch::Rewrite(rewrite) => (rewrite.public().await, Some(rewrite.remedy().await)),
+            Switch::Rewrite(rewrite) => {
+                let cost = rewrite.cost().await?;
+                (rewrite.public().await, cost.map(|cost| format!("{cost}; the live switch loses none")))
+            }
         };
         Ok(Arc::new(client::Visitor::new(url, asking, remedy)?))
     }

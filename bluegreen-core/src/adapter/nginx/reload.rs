@@ -23,11 +23,11 @@ const LOOK: Duration = Duration::from_millis(2);
 /// How long two generations of workers may stand side by side: nginx sleeps 100 ms before it lets the earlier go.
 const OVERLAP: Duration = Duration::from_millis(500);
 
+/// The first nginx that can be told to leave idle client connections open for a while (`keepalive_min_timeout`).
+const WAITS: Version = Version(1, 27, 4);
+
 /// How many requests a proof may take: one may go over a connection that was open before.
 const TRIES: u32 = 5;
-
-/// The first nginx that can keep idle connections open through a reload.
-const KEEPALIVE_MIN_TIMEOUT: Version = Version(1, 27, 4);
 
 /// An application whose nginx is switched by its user's own file.
 #[derive(Debug)]
@@ -57,6 +57,20 @@ impl Look {
     }
 }
 
+/// Why nginx cannot even start: it looks up the name in its file, and the container of that name is not there.
+async fn missing(runtime: &Arc<dyn ContainerRuntime>, site: &Site, path: &Path) -> Option<String> {
+    let file = UserFile::read(path).ok()?;
+    let slot = site.slots.of(rewrite::find(&file.bytes, &site.slots).ok()?.color);
+    let found = runtime.find(&slot.name).await.ok()?;
+    (slot.endpoint.ip().is_none() && found.is_none()).then(|| {
+        format!(
+            "; its file names {}, which is not there, and nginx does not start without it: start any version of the \
+             application under that name and on nginx's network, then nginx",
+            slot.name
+        )
+    })
+}
+
 impl<'a> Rewrite<'a> {
     pub(super) async fn open(
         runtime: &'a Arc<dyn ContainerRuntime>,
@@ -65,7 +79,14 @@ impl<'a> Rewrite<'a> {
         path: &Path,
         memory: &'a Memory,
     ) -> Result<Self, ProxyError> {
-        let control = Control::open(runtime, site).await?;
+        let control = match Control::open(runtime, site).await {
+            Ok(control) => control,
+            Err(ProxyError::NotRunning { detail }) => {
+                let why = missing(runtime, site, path).await.unwrap_or_default();
+                return Err(ProxyError::NotRunning { detail: format!("{detail}{why}") });
+            }
+            Err(error) => return Err(error),
+        };
         Ok(Self { app, site, runtime, control, path: path.to_owned(), memory })
     }
 
@@ -163,18 +184,6 @@ impl<'a> Rewrite<'a> {
         Ok(counts)
     }
 
-    /// What helps against the requests that a reload costs.
-    pub(super) async fn remedy(&self) -> String {
-        let live = "a reload closes connections that clients keep; the live switch does not: mode = \"live\", then \
-                    bluegreen nginx install";
-        match self.control.version().await {
-            Ok(version) if version >= KEEPALIVE_MIN_TIMEOUT => format!(
-                "{live}; or, as this is nginx {version}: keepalive_min_timeout 5s; inside its http {{ }}"
-            ),
-            _ => live.to_owned(),
-        }
-    }
-
     async fn accepted_by(&self, color: Color) -> Result<Option<u64>, ProxyError> {
         let name = &self.site.slots.of(color).name;
         let found = self.runtime.find(name).await.map_err(other("find the application's container"))?;
@@ -205,7 +214,7 @@ impl<'a> Rewrite<'a> {
         file.check_writable()?;
         self.control.master().await?;
         let dump = match self.control.dump().await {
-            Ok(output) => Dump::read(&output),
+            Ok((dump, _)) => dump,
             // A container that is gone has no name any more. Naming the other one is what mends this.
             Err(ProxyError::Broken { output }) if self.is_gone(&output, named.color) => return Ok(()),
             Err(error) => return Err(error),
@@ -263,7 +272,7 @@ impl<'a> Rewrite<'a> {
         if let Some(Public(known)) = self.memory.public(self.app) {
             return known;
         }
-        let found = Dump::read(&self.control.dump().await.ok()?);
+        let (found, _) = self.control.dump().await.ok()?;
         let found = self.find_public(&found, &self.read().ok()?.1);
         self.memory.set_public(self.app, found.clone());
         found
@@ -272,7 +281,7 @@ impl<'a> Rewrite<'a> {
     pub(super) async fn switch(&self, to: Color) -> Result<(), ProxyError> {
         let look = self.look().await?;
         let file = &look.file;
-        if look.named.color == to && look.serving.settled {
+        if look.named.color == to && look.serving.settled && !self.knows_another_address(&look, to).await? {
             // What a run left that ended before it could tidy up.
             return file.drop_backup().map_err(other("remove the file beside nginx's"));
         }
@@ -300,6 +309,20 @@ impl<'a> Rewrite<'a> {
             return Err(ProxyError::Broken { output });
         }
         Err(failure)
+    }
+
+    /// Whether nginx may send requests to an address that the colour's container does not have: a name is looked up
+    /// when the configuration is loaded, and the container was started after that.
+    async fn knows_another_address(&self, look: &Look, color: Color) -> Result<bool, ProxyError> {
+        let slot = self.site.slots.of(color);
+        if slot.endpoint.ip().is_some() {
+            return Ok(false);
+        }
+        let found = self.runtime.find(&slot.name).await.map_err(other("find the application's container"))?;
+        let started = found.filter(crate::port::Instance::is_running).and_then(|instance| instance.pid);
+        let started = started.and_then(process::start);
+        let loaded = look.workers.iter().filter(|worker| !worker.retiring).map(|worker| worker.start).min();
+        Ok(started.zip(loaded).is_some_and(|(started, loaded)| started > loaded))
     }
 
     async fn change(&self, look: &Look, new: &[u8], signalled: &mut bool) -> Result<(), ProxyError> {
@@ -365,6 +388,28 @@ impl<'a> Rewrite<'a> {
             None => file.drop_backup(),
         }
         .map_err(|error| format!("the file beside {}: {error}", file.path.display()))
+    }
+
+    /// What a reload costs the clients of this nginx, in a line; `None` when it costs them nothing.
+    pub(super) async fn cost(&self) -> Result<Option<String>, ProxyError> {
+        let (dump, version) = self.control.dump().await?;
+        let why = if version < WAITS {
+            format!("nginx {version} closes idle client connections at a reload")
+        } else {
+            let mut waits = false;
+            dump.visit(&mut |directive, _| waits |= directive.name == "keepalive_min_timeout");
+            if waits {
+                return Ok(None);
+            }
+            format!(
+                "nginx {version} closes idle client connections at a reload, unless it is given \
+                     `keepalive_min_timeout 5s`"
+            )
+        };
+        Ok(Some(format!(
+            "{why}, and a request that is just then under way on one is lost: about 2 a switch, more with distant \
+             clients"
+        )))
     }
 
     pub(super) async fn verify(&self, to: &Backend) -> Result<Proof, ProxyError> {
