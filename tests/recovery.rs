@@ -27,6 +27,8 @@ fn orchestrator(world: &World) -> Orchestrator {
     // Long enough for several attempts; each further one would only repeat the same combination.
     spec.gate.deadline = Duration::from_millis(60);
     spec.drain.timeout = Duration::from_secs(2);
+    // Slow, or hours of waiting for calls that hang would be filled with requests.
+    spec.receipt.as_mut().unwrap().rate = bluegreen_core::model::Rate::new(1).unwrap();
     Orchestrator::new(world.ports(), spec)
 }
 

@@ -9,7 +9,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{AppName, Color, DeploymentId, Release};
+use crate::model::{AppName, Color, DeploymentId, Receipt, Release};
 use crate::plan::{PLAN, Step};
 
 /// What a deployment was asked to be.
@@ -83,6 +83,11 @@ pub enum Record {
         step: Step,
         /// Why, for a person.
         error: String,
+    },
+    /// What clients saw of the run. History: nothing is decided by it, and a run may be without it.
+    Receipt {
+        /// What.
+        receipt: Receipt,
     },
     /// The run is settled.
     Ended {
@@ -170,6 +175,8 @@ pub struct Run {
     pub failure: Option<(Step, String)>,
     /// The undo that failed and why.
     pub stuck: Option<(Step, String)>,
+    /// What clients saw of it, when somebody looked.
+    pub receipt: Option<Receipt>,
     /// How it ended, when it did.
     pub outcome: Option<Outcome>,
 }
@@ -304,6 +311,7 @@ impl AppState {
                 unwinding: false,
                 failure: None,
                 stuck: None,
+                receipt: None,
                 outcome: None,
             });
             return Ok(());
@@ -354,6 +362,10 @@ impl Run {
             }
             Record::UndoFailed { step, error } => {
                 self.stuck = Some((*step, error.clone()));
+                Ok(())
+            }
+            Record::Receipt { receipt } => {
+                self.receipt = Some(receipt.clone());
                 Ok(())
             }
             Record::Ended { outcome: Outcome::Committed } if !committed => {

@@ -8,10 +8,12 @@ mod script_stage;
 mod stage;
 
 mod credentials;
+mod drain;
 mod main_job;
 mod memory;
 mod other_registries;
 mod pull;
+mod receipt;
 mod registry;
 mod script_compat;
 mod script_refusals;

@@ -6,7 +6,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use super::{Context, Limits};
 use crate::args::{AppArgs, InputArgs};
 use crate::explain;
-use crate::output::{Verdict, plain};
+use crate::output::{Verdict, plain, receipt};
 use crate::settings::{self, Target};
 
 /// `plan`.
@@ -83,6 +83,9 @@ pub(super) fn shown(status: &Status, target: &Target) -> Verdict {
     rows.push(("rollback to", status.rollback_to.clone().unwrap_or_else(|| "nothing on record".to_owned())));
     if let Some(run) = status.last.as_ref().filter(|_| status.unfinished.is_none()) {
         rows.push(("last run", format!("{} {} of {}: {}", run.verb, run.deployment, run.image, run.outcome)));
+    }
+    for line in status.last.iter().flat_map(|run| &run.receipt).flat_map(receipt::lines) {
+        rows.push(("", line));
     }
     if let Some(run) = &status.unfinished {
         rows.push((

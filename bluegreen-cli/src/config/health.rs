@@ -90,7 +90,7 @@ fn http(item: &Item<'_>, port: u16) -> Option<HttpCheck> {
     Some(check)
 }
 
-fn path(item: &Item<'_>, expected: &str) -> Option<String> {
+pub(super) fn path(item: &Item<'_>, expected: &str) -> Option<String> {
     let text = item.text(expected)?;
     if text.starts_with('/') && !text.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return Some(text.to_owned());

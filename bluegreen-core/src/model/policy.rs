@@ -43,7 +43,9 @@ pub enum LongLived {
     /// Wait for them up to the drain's cap.
     #[default]
     Wait,
-    /// Do not wait for connections that already outlived `settle`: the stop signal goes out at once.
+    /// Wait for nothing that outlives `settle`: the stop signal goes out at once, and what is still connected ends as
+    /// the application ends it. A proxy cannot tell a WebSocket from a request that is slow, so slow requests are cut
+    /// as well. To wait a little, set a short cap and [`LongLived::Wait`].
     Cut,
 }
 

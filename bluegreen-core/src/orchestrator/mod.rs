@@ -6,6 +6,7 @@
 //! | `prepare` | look at the world and decide what to do, touching nothing |
 //! | `run` | carry the steps out, forward |
 //! | `gate`, `drain` | the two waits |
+//! | `receipt`, `tally` | clients are played beside the run, and what they saw is counted |
 //! | `unwind` | take steps back |
 //! | `settle` | finish or take back a run that was cut off |
 //! | `calls` | every call on a port, each with its deadline |
@@ -17,9 +18,11 @@ mod failure;
 mod gate;
 mod log;
 mod prepare;
+mod receipt;
 mod report;
 mod run;
 mod settle;
+mod tally;
 mod unwind;
 
 use std::sync::Arc;
@@ -33,6 +36,7 @@ use self::log::Log;
 use self::prepare::{Observed, Prepared};
 pub use self::report::{
     DrainReport, InstanceView, PlanReport, PlannedStep, Report, RunView, ServingNow, Status, StepTime,
+    StillOpen,
 };
 use self::run::Deployment;
 use crate::event::{Event, Observer, Silent};
@@ -215,6 +219,7 @@ impl Orchestrator {
         let mut report = match self.prepare(log.state(), observed, &deployment, &target) {
             Prepared::Unchanged { release } => self.confirm(deployment, &target, release).await?,
             Prepared::Run { candidate, previous } => {
+                self.check_receipt().await.map_err(|cause| self.untouched(cause))?;
                 let mut run = Deployment::new(self, target.verb, deployment, *candidate, previous);
                 run.execute(&mut log).await?
             }

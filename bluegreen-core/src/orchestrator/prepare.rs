@@ -104,6 +104,14 @@ impl Orchestrator {
         }
     }
 
+    /// A gate that cannot see is refused before anything is touched.
+    pub(super) async fn check_receipt(&self) -> Result<(), Cause> {
+        match &self.spec.receipt {
+            Some(policy) if policy.gate.is_some() => self.client(policy).await.map(drop),
+            _ => Ok(()),
+        }
+    }
+
     fn instance_of(
         &self,
         color: Color,
@@ -143,6 +151,7 @@ impl Orchestrator {
             recovered: None,
             proof: Some(proof.evidence),
             drain: None,
+            receipt: None,
             steps: Vec::new(),
         })
     }
@@ -169,7 +178,10 @@ impl Orchestrator {
         let (candidate, previous, unchanged) =
             match self.prepare(&state, &observed?, &request.deployment, &target) {
                 Prepared::Unchanged { release } => (release, None, true),
-                Prepared::Run { candidate, previous } => (candidate, previous, false),
+                Prepared::Run { candidate, previous } => {
+                    self.check_receipt().await?;
+                    (candidate, previous, false)
+                }
             };
         let previous_slot = previous.map(|color| self.spec.slots.of(color));
         let describe =
@@ -319,5 +331,6 @@ fn run_view(run: &Run) -> RunView {
         began: run.began,
         step: run.started.last().copied(),
         outcome,
+        receipt: run.receipt.clone(),
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::client::Clients;
 use super::fakes::Fake;
 use super::fault::{At, Fault, Planned, When};
 use crate::model::{
@@ -46,6 +47,7 @@ pub(super) struct Inner {
     pub(super) state: AppState,
     pub(super) locked: bool,
     pub(super) violations: Vec<String>,
+    pub(super) clients: Clients,
 }
 
 #[derive(Debug, Clone)]

@@ -25,6 +25,7 @@
 //!
 //! Rewrite mode cannot express "nothing": switching to none leaves the file as it is.
 
+mod client;
 mod control;
 mod diag;
 mod dump;
@@ -45,7 +46,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 
 use crate::model::{AppName, Backend};
-use crate::port::{ContainerRuntime, FileChange, InFlight, Proof, Proxy, ProxyError, Serving};
+use crate::port::{
+    Asking, Client, ContainerRuntime, FileChange, InFlight, Proof, Proxy, ProxyError, Serving,
+};
 
 pub use install::Installation;
 pub use settings::{HostNginx, Mode, Place, PublicUrl, Site};
@@ -136,6 +139,19 @@ impl Nginx {
         }
     }
 
+    /// Where a live application can be asked from outside.
+    async fn public(&self, app: &AppName, live: &Live<'_>) -> Result<Option<PublicUrl>, ProxyError> {
+        if let Some(url) = &live.site.public {
+            return Ok(Some(url.clone()));
+        }
+        if let Some(Public(known)) = self.memory.public(app) {
+            return Ok(known);
+        }
+        let found = live.discover().await?;
+        self.memory.set_public(app, found.clone());
+        Ok(found)
+    }
+
     async fn open_live<'a>(&'a self, app: &'a AppName) -> Result<Live<'a>, ProxyError> {
         match self.open(app).await? {
             Switch::Live(live) => Ok(live),
@@ -224,15 +240,7 @@ impl Proxy for Nginx {
     async fn verify(&self, app: &AppName, to: &Backend) -> Result<Proof, ProxyError> {
         match self.open(app).await? {
             Switch::Live(live) => {
-                let public = match (&live.site.public, self.memory.public(app)) {
-                    (Some(url), _) => Some(url.clone()),
-                    (None, Some(Public(known))) => known,
-                    (None, None) => {
-                        let found = live.discover().await?;
-                        self.memory.set_public(app, found.clone());
-                        found
-                    }
-                };
+                let public = self.public(app, &live).await?;
                 live.verify(to, public).await
             }
             Switch::Rewrite(rewrite) => rewrite.verify(to).await,
@@ -244,6 +252,18 @@ impl Proxy for Nginx {
             Switch::Live(live) => live.in_flight(from).await,
             Switch::Rewrite(rewrite) => rewrite.in_flight(from).await,
         }
+    }
+
+    async fn client(&self, app: &AppName, asking: &Asking) -> Result<Arc<dyn Client>, ProxyError> {
+        let (url, remedy) = match self.open(app).await? {
+            // Nothing is reloaded: what is lost all the same is no matter of nginx.
+            Switch::Live(live) => (self.public(app, &live).await?, None),
+            Switch::Rewrite(rewrite) => {
+                let cost = rewrite.cost().await?;
+                (rewrite.public().await, cost.map(|cost| format!("{cost}; the live switch loses none")))
+            }
+        };
+        Ok(Arc::new(client::Visitor::new(url, asking, remedy)?))
     }
 }
 

@@ -265,7 +265,7 @@ impl<'a> Rewrite<'a> {
     }
 
     /// Where to ask from outside, if anywhere.
-    async fn public(&self) -> Option<PublicUrl> {
+    pub(super) async fn public(&self) -> Option<PublicUrl> {
         if let Some(url) = &self.site.public {
             return Some(url.clone());
         }

@@ -171,6 +171,20 @@ impl PublicUrl {
         Ok(self)
     }
 
+    /// The same for another path and query.
+    ///
+    /// # Errors
+    ///
+    /// When it does not start with `/` or cannot stand in a request as it is.
+    pub fn with_path(mut self, path: impl Into<String>) -> Result<Self, ParseError> {
+        let path = path.into();
+        if !path.starts_with('/') || !is_sendable(&path) {
+            return Err(ParseError::new("path", path, "a path that starts with `/`, without spaces or `#`"));
+        }
+        self.path = path;
+        Ok(self)
+    }
+
     /// The `Host` header that is sent.
     pub fn host_header(&self) -> String {
         match (&self.host, self.endpoint.port()) {
@@ -202,11 +216,15 @@ impl std::str::FromStr for PublicUrl {
         } else {
             Endpoint::new(authority.trim_matches(['[', ']']), 80).map_err(|_| bad())?
         };
-        if !path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+        if !is_sendable(path) {
             return Err(bad());
         }
         Ok(Self { endpoint, path: path.to_owned(), host: None })
     }
+}
+
+fn is_sendable(path: &str) -> bool {
+    path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#')
 }
 
 #[cfg(test)]
