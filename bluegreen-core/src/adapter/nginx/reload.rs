@@ -32,7 +32,7 @@ pub(super) struct Rewrite<'a> {
     app: &'a AppName,
     site: &'a Site,
     runtime: &'a Arc<dyn ContainerRuntime>,
-    control: Control<'a>,
+    pub(super) control: Control<'a>,
     path: PathBuf,
     memory: &'a Memory,
 }
