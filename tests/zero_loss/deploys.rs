@@ -7,7 +7,7 @@ use bluegreen_testkit::load::{Config, Handle, Mode, Target};
 
 use crate::e2e::{Kind, Stage};
 
-/// Deploys of each kind in the short pass.
+/// Deploys with WebSockets in the short pass.
 const FEW: u32 = 2;
 
 /// How many WebSockets are open.
@@ -67,22 +67,10 @@ fn sockets_end_in_good_order(kind: Kind) {
     assert_eq!(closes, u64::from(deploys) * SOCKETS as u64, "{report}");
 }
 
-#[test]
-#[ignore = "needs Docker and nginx: ./scripts/test"]
-fn sockets_end_in_good_order_with_nginx_on_the_host() {
-    sockets_end_in_good_order(Kind::HostLive);
-}
-
-#[test]
-#[ignore = "needs Docker and nginx: ./scripts/test"]
-fn sockets_end_in_good_order_with_nginx_in_a_container() {
-    sockets_end_in_good_order(Kind::ContainerLive);
-}
-
 /// An application that dies at once on SIGTERM: nothing may be in flight to it any more, neither an answer of 5 s
 /// nor an upload that has no connection to it yet.
 fn an_application_that_dies_at_once_loses_nothing(kind: Kind) {
-    let deploys = crate::count("ZERO_LOSS_DEPLOYS", FEW);
+    let deploys = crate::count("ZERO_LOSS_DEPLOYS", 1);
     let stage = stage(kind, "15s");
     deploy(&stage, 0, "exit");
     let modes = [
@@ -105,14 +93,19 @@ fn an_application_that_dies_at_once_loses_nothing(kind: Kind) {
     assert!(modes.iter().all(|(mode, _)| report.mode(*mode).requests > 0), "{report}");
 }
 
+/// nginx on the host and in a container, and both kinds of application, at the same time: each mostly waits for its
+/// drain.
 #[test]
 #[ignore = "needs Docker and nginx: ./scripts/test"]
-fn an_application_that_dies_at_once_loses_nothing_with_nginx_on_the_host() {
-    an_application_that_dies_at_once_loses_nothing(Kind::HostLive);
-}
-
-#[test]
-#[ignore = "needs Docker and nginx: ./scripts/test"]
-fn an_application_that_dies_at_once_loses_nothing_with_nginx_in_a_container() {
-    an_application_that_dies_at_once_loses_nothing(Kind::ContainerLive);
+fn whole_deploys_lose_nothing_wherever_nginx_runs() {
+    let tests: [fn(Kind); 2] = [sockets_end_in_good_order, an_application_that_dies_at_once_loses_nothing];
+    std::thread::scope(|scope| {
+        let mut running = Vec::new();
+        for kind in [Kind::HostLive, Kind::ContainerLive] {
+            running.extend(tests.map(|test| (kind, scope.spawn(move || test(kind)))));
+        }
+        for (kind, thread) in running {
+            assert!(thread.join().is_ok(), "{kind:?} failed, see above");
+        }
+    });
 }

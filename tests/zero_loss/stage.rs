@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bluegreen_core::adapter::docker::Docker;
 use bluegreen_core::adapter::nginx::{HostNginx, Mode, Nginx as Adapter, Place, Site};
@@ -13,6 +13,7 @@ use bluegreen_core::model::{AppName, Color, Endpoint, InstanceName, Slot, Slots}
 use bluegreen_core::port::Proxy as _;
 use bluegreen_testkit::docker::{AppImage, Network, Run, free_port};
 use bluegreen_testkit::nginx::{self as kit, Nginx, NginxBinary, NginxContainer, NginxVersion};
+use tokio::time::Instant;
 
 /// Which nginx.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +43,7 @@ pub struct Stage {
     /// Where clients reach it.
     pub host: std::net::IpAddr,
     slots: BTreeMap<AppName, Slots>,
-    pub run: Run,
+    _run: Run,
     _network: Option<Network>,
 }
 
@@ -102,7 +103,7 @@ impl Stage {
             (app.clone(), site)
         });
         let proxy = Adapter::new(docker, sites.collect());
-        let stage = Self { nginx, proxy, web, rpc, long, ports, host, slots, run, _network: network };
+        let stage = Self { nginx, proxy, web, rpc, long, ports, host, slots, _run: run, _network: network };
         stage.nginx.write_conf("http.conf", http).expect("a file");
         if live {
             stage.install().await
