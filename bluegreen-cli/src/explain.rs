@@ -2,9 +2,13 @@
 
 use std::error::Error;
 
+use bluegreen_core::adapter::ecr::EcrHost;
+use bluegreen_core::adapter::nginx::Place;
+use bluegreen_core::model::ImageRef;
 use bluegreen_core::orchestrator::{Aftermath, Cause, Failure, ServingNow};
 use bluegreen_core::port::{JournalError, ProxyError, RegistryError, RuntimeError};
 
+use crate::args::PullArg;
 use crate::exit::Exit;
 use crate::output::{Explained, Verdict};
 use crate::ports::ConnectError;
@@ -89,9 +93,14 @@ fn next(command: &str, failure: &Failure, target: &Target) -> String {
         _ => {}
     }
     match &failure.cause {
+        Cause::Registry(RegistryError::ImageNotFound { image, .. })
+            if target.app.pull == Some(PullArg::Never) =>
+        {
+            format!("pull it (docker pull {image}), or let this pull it: --pull missing")
+        }
         Cause::Registry(error) => registry(error),
         Cause::Runtime(error) => runtime(error),
-        Cause::Proxy(error) => proxy(error, again),
+        Cause::Proxy(error) => proxy(error, target),
         Cause::Journal(JournalError::Held { .. }) => {
             format!("wait for it: bluegreen {command} {again} … --wait 10m")
         }
@@ -113,14 +122,34 @@ fn registry(error: &RegistryError) -> String {
         RegistryError::ImageNotFound { .. } => {
             "check that the image was pushed under this name and tag".to_owned()
         }
-        RegistryError::AccessDenied { .. } => {
-            "check the credentials: for ECR the role needs ecr:GetAuthorizationToken and ecr:BatchGetImage"
+        RegistryError::AccessDenied { registry, .. } => refused_by(registry),
+        RegistryError::NoCredentials { registry, .. } if EcrHost::parse(registry).is_none() => {
+            format!("mend that helper, or log in as the user that runs this: docker login {registry}")
+        }
+        RegistryError::NoCredentials { .. } => {
+            "give this host AWS credentials: attach an instance profile to the instance (in a container: metadata \
+             hop limit 2), or set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
                 .to_owned()
         }
         RegistryError::Unreachable { .. } => {
             "check this host's way to the registry: DNS, proxy, security group".to_owned()
         }
+        // Registries are asked through the Engine, which may itself be what is missing.
+        RegistryError::Other { source, .. } if source.is::<RuntimeError>() => {
+            source.downcast_ref().map(runtime).unwrap_or_default()
+        }
         _ => "try again; bluegreen -v shows more".to_owned(),
+    }
+}
+
+/// A registry that does not take who we are.
+fn refused_by(registry: &str) -> String {
+    if EcrHost::parse(registry).is_some() {
+        "let the role or user pull: ecr:GetAuthorizationToken on *, and on the repository ecr:BatchGetImage and \
+         ecr:GetDownloadUrlForLayer"
+            .to_owned()
+    } else {
+        format!("log in as the user that runs this: docker login {registry}")
     }
 }
 
@@ -133,12 +162,21 @@ fn runtime(error: &RuntimeError) -> String {
         RuntimeError::ImageNotFound { .. } => {
             "check that the image was pushed under this name and tag".to_owned()
         }
-        RuntimeError::PullDenied { .. } => "check the registry's credentials on this host".to_owned(),
+        // Behind the image stands its digest in parentheses.
+        RuntimeError::PullDenied { image, .. } => {
+            image.split(' ').next().unwrap_or(image).parse::<ImageRef>().map_or_else(
+                |_| "check the registry's credentials on this host".to_owned(),
+                |image| refused_by(image.registry()),
+            )
+        }
         RuntimeError::RegistryUnreachable { .. } => {
             "check this host's way to the registry, then deploy again".to_owned()
         }
         RuntimeError::DiskFull { .. } => "make room: docker system df shows what takes it".to_owned(),
-        RuntimeError::PortTaken { port, .. } => format!("see who has it: ss -ltnp 'sport = :{port}'"),
+        RuntimeError::PortTaken { port, .. } => {
+            let number = port.rsplit_once(':').map_or(port.as_str(), |(_, number)| number);
+            format!("see who has it: ss -ltnp 'sport = :{number}', docker ps --filter publish={number}")
+        }
         RuntimeError::NameTaken { name } => {
             format!("remove it (docker rm -f {name}), or take it over: `adopt = true` in bluegreen.toml")
         }
@@ -184,14 +222,33 @@ fn printed(output: &str) -> String {
     output.lines().map(|line| format!("  nginx: {}\n", crate::output::plain(line))).collect()
 }
 
-fn proxy(error: &ProxyError, again: &str) -> String {
+fn proxy(error: &ProxyError, target: &Target) -> String {
+    let again = &target.again;
     match error {
-        ProxyError::NotRunning { .. } => "start nginx, then deploy again".to_owned(),
+        ProxyError::NotRunning { .. } => {
+            let log = match &target.app.nginx.place {
+                Place::Container { name } => format!("docker logs {name}"),
+                _ => "journalctl -u nginx".to_owned(),
+            };
+            format!("start nginx, then deploy again; when it does not stay up, its log tells why ({log})")
+        }
         ProxyError::Broken { .. } => {
             "mend nginx's configuration until nginx -t passes, then deploy again".to_owned()
         }
+        ProxyError::Refused { reason } if reason.contains("host not found in upstream") => unresolved(target),
         ProxyError::Unrecognized { .. } => format!("see what nginx needs: bluegreen nginx check {again}"),
         _ => format!("bluegreen nginx check {again}"),
+    }
+}
+
+/// nginx does not find the candidate's container by its name.
+fn unresolved(target: &Target) -> String {
+    let network = target.app.spec.options.networks.first().map(|network| network.name.as_str());
+    match (&target.app.nginx.place, network) {
+        (Place::Container { name }, Some(network)) => format!(
+            "connect nginx's container to the application's network: docker network connect {network} {name}"
+        ),
+        _ => format!("see what nginx needs: bluegreen nginx check {}", target.again),
     }
 }
 

@@ -88,7 +88,7 @@ impl SettingsError {
 /// When the configuration is wrong or missing, or several applications could be meant.
 pub(crate) fn target(global: &Global, args: &AppArgs) -> Result<Target, SettingsError> {
     if let (Some(conf), Some(app), None) = (&args.nginx_conf, &args.app, &global.config) {
-        return as_the_script(app.clone(), conf, None);
+        return as_the_script(global, app.clone(), conf, None);
     }
     let path = config::locate(global.config.as_deref()).ok_or(SettingsError::NoConfig)?;
     let config = config::load(&path)?;
@@ -120,7 +120,7 @@ pub(crate) fn deployment(global: &Global, input: &InputArgs) -> Result<(Target, 
         };
         let image = input.image.clone().or(entry.map(|entry| entry.image));
         let image = image.ok_or_else(|| SettingsError::NoImage { app: name.clone() })?;
-        return Ok((as_the_script(name, conf, input.pull)?, image));
+        return Ok((as_the_script(global, name, conf, input.pull)?, image));
     }
     let path = config::locate(global.config.as_deref()).ok_or(SettingsError::NoConfig)?;
     let config = config::load(&path)?;
@@ -153,7 +153,20 @@ fn within(global: &Global, config: Config, app: App) -> Target {
     if let Some(path) = &global.config {
         again.push_str(&format!(" --config {}", quoted(path)));
     }
-    Target { app, docker_host: config.docker_host, state_dir: config.state_dir, warnings, again }
+    again.push_str(&state_dir_again(global));
+    let state_dir = state_dir(global).or(config.state_dir);
+    Target { app, docker_host: config.docker_host, state_dir, warnings, again }
+}
+
+/// What the command line says, as a whole path: its parent is looked for when it is made.
+fn state_dir(global: &Global) -> Option<PathBuf> {
+    let given = global.state_dir.as_ref()?;
+    Some(std::path::absolute(given).unwrap_or_else(|_| given.clone()))
+}
+
+/// What the command line says, to be said again: another directory has another journal and another lock.
+fn state_dir_again(global: &Global) -> String {
+    global.state_dir.as_deref().map(|dir| format!(" --state-dir {}", quoted(dir))).unwrap_or_default()
 }
 
 const OPEN_PORTS: &str = "the containers' ports are open to every network, past the host's firewall; \
@@ -181,7 +194,12 @@ fn on_this_host(conf: &Path) -> Result<PathBuf, SettingsError> {
 }
 
 /// What the shell script does, under its own names, so that either can follow the other.
-fn as_the_script(name: AppName, conf: &Path, pull: Option<PullArg>) -> Result<Target, SettingsError> {
+fn as_the_script(
+    global: &Global,
+    name: AppName,
+    conf: &Path,
+    pull: Option<PullArg>,
+) -> Result<Target, SettingsError> {
     let conf = on_this_host(conf)?;
     let place = |color: Color, host_port: u16| -> Result<Slot, ParseError> {
         let container = InstanceName::new(format!("{name}-{host_port}"))?;
@@ -207,11 +225,11 @@ fn as_the_script(name: AppName, conf: &Path, pull: Option<PullArg>) -> Result<Ta
         conf: Some(conf),
         ..NginxSettings::default()
     };
-    let again =
-        format!("{} --nginx-conf {}", spec.name, nginx.conf.as_deref().map(quoted).unwrap_or_default());
+    let conf = nginx.conf.as_deref().map(quoted).unwrap_or_default();
+    let again = format!("{} --nginx-conf {conf}{}", spec.name, state_dir_again(global));
     let app = App { spec, image: None, pull, nginx };
     let warnings = vec![OPEN_PORTS.to_owned()];
-    Ok(Target { app, docker_host: None, state_dir: None, warnings, again })
+    Ok(Target { app, docker_host: None, state_dir: state_dir(global), warnings, again })
 }
 
 /// A path as a shell takes it.

@@ -369,3 +369,7 @@ impl Run {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

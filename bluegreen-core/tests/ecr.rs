@@ -376,7 +376,7 @@ fn ask_metadata(mode: Mode) -> Answer {
 fn assert_refused(answer: &Answer, said: &str, within: u64) {
     let Answer { text, took } = answer;
     for part in
-        ["ERROR AccessDenied", said, "looked in: the environment, the shared config", "EC2 instance role"]
+        ["ERROR NoCredentials", said, "looked in: the environment, the shared config", "EC2 instance role"]
     {
         assert!(text.contains(part), "{part} is missing: {text}");
     }

@@ -2,7 +2,25 @@
 //!
 //! Each test makes its own stage and leaves nothing behind. None runs without Docker: `./scripts/test` runs them.
 
+mod api;
+mod ecr_stage;
+mod script_stage;
 mod stage;
 
+mod credentials;
 mod main_job;
+mod memory;
 mod nginx_verbs;
+mod other_registries;
+mod pull;
+mod registry;
+mod script_compat;
+mod script_refusals;
+
+mod luck;
+
+mod bad_luck_app;
+mod bad_luck_host;
+mod bad_luck_nginx;
+mod interrupted;
+mod outputs;

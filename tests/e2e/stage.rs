@@ -1,5 +1,6 @@
 //! What every test stands on: an nginx, a directory with a configuration, and the command.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -18,13 +19,16 @@ pub fn program() -> &'static Path {
         if let Some(named) = std::env::var_os("BLUEGREEN") {
             return named.into();
         }
+        // A benchmark is built with optimization and measures what is released.
+        let release = !cfg!(debug_assertions);
         let built = Command::new("cargo")
             .args(["build", "--quiet", "-p", "bluegreen-cli"])
+            .args(release.then_some("--release"))
             .current_dir(workspace_root())
             .status()
             .expect("cargo");
         assert!(built.success(), "the command does not build");
-        workspace_root().join("target/debug/bluegreen")
+        workspace_root().join("target").join(if release { "release" } else { "debug" }).join("bluegreen")
     })
 }
 
@@ -70,8 +74,11 @@ pub struct Stage {
     pub nginx: Box<dyn Nginx>,
     pub app: String,
     dir: tempfile::TempDir,
-    // Kept for its lifetime: the network goes with the run.
-    _network: Option<Network>,
+    /// nginx's own, when it runs in a container.
+    pub network: Option<Network>,
+    pub control_port: u16,
+    /// Where nginx reaches blue and green.
+    slots: [SocketAddr; 2],
 }
 
 impl Stage {
@@ -85,21 +92,20 @@ impl Stage {
         let run = Run::new();
         let dir = tempfile::Builder::new().prefix("bluegreen-e2e-").tempdir().expect("a directory");
         let app = run.name("web");
-        let (nginx, network, config): (Box<dyn Nginx>, _, _) = match kind {
+        let (control, [blue, green]) = (free_port(), [free_port(), free_port()]);
+        let (nginx, network, control_port, slots, config): (Box<dyn Nginx>, _, _, _, _) = match kind {
             Kind::HostLive => {
                 let nginx = HostNginx::start(&run, NginxBinary::System, &[]).expect("an nginx");
                 let config = format!(
-                    "[nginx]\nbinary = \"{}\"\npid_file = \"{}\"\ndir = \"{}\"\ncontrol_port = {}\n\
-                     url = \"http://127.0.0.1:{}/\"\n[app.{app}]\nports = {{ blue = {}, green = {} }}\n",
+                    "[nginx]\nbinary = \"{}\"\npid_file = \"{}\"\ndir = \"{}\"\ncontrol_port = {control}\n\
+                     url = \"http://127.0.0.1:{}/\"\n[app.{app}]\nports = {{ blue = {blue}, green = {green} }}\n",
                     nginx.command().display(),
                     nginx.prefix().join("nginx.pid").display(),
                     nginx.conf_dir().display(),
-                    free_port(),
                     nginx.port(),
-                    free_port(),
-                    free_port(),
                 );
-                (Box::new(nginx), None, config)
+                let slots = [blue, green].map(|port| ([127, 0, 0, 1], port).into());
+                (Box::new(nginx), None, control, slots, config)
             }
             Kind::ContainerLive => {
                 let network = run.network("net").expect("a network");
@@ -115,7 +121,8 @@ impl Stage {
                     network.ip(10),
                     network.ip(11),
                 );
-                (Box::new(nginx), Some(network), config)
+                let slots = [10, 11].map(|last| (network.ip(last), 3000).into());
+                (Box::new(nginx), Some(network), 8989, slots, config)
             }
         };
         let extra = extra.replace("WEB", &app);
@@ -123,7 +130,7 @@ impl Stage {
         std::fs::File::create(dir.path().join("bluegreen.toml"))
             .and_then(|mut file| std::io::Write::write_all(&mut file, config.as_bytes()))
             .expect("a configuration");
-        let stage = Self { run, nginx, app, dir, _network: network };
+        let stage = Self { run, nginx, app, dir, network, control_port, slots };
         stage.bluegreen(&["nginx", "install"]).expect(0);
         let include = stage.nginx.conf_dir().join(format!("bluegreen/{}.location", stage.app));
         let inside = match kind {
@@ -139,6 +146,11 @@ impl Stage {
     /// The directory of this stage, where the command runs.
     pub fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Where nginx reaches the green colour, or the blue one.
+    pub fn endpoint(&self, green: bool) -> SocketAddr {
+        self.slots[usize::from(green)]
     }
 
     /// An image of the sample app, on this host only.

@@ -62,13 +62,18 @@ api() { # OPERATION JSON-OR-@FILE; moto looks at the scope of the signature, not
     -H 'Content-Type: application/x-amz-json-1.1' -d "$2" \
     -H "Authorization: AWS4-HMAC-SHA256 Credential=test/20260101/$region/ecr/aws4_request, SignedHeaders=host, Signature=0"
 }
-# /etc/hosts belongs to everybody: one writer at a time, and in place, since it may be a bind mount.
+# /etc/hosts belongs to everybody: one writer at a time, and no reader ever sees half of it, except where it is a
+# bind mount, which nothing can take the place of.
 hosts() ( # add | remove
   exec 9>/run/lock/bluegreen-testkit-hosts
   flock 9
   rest=$(grep -vF "$mark" /etc/hosts || true)
   [ "$1" = remove ] || rest+=$'\n'"$ip $host $mark"
-  printf '%s\n' "$rest" >/etc/hosts
+  cp -p /etc/hosts /etc/hosts.bluegreen-testkit
+  printf '%s\n' "$rest" >/etc/hosts.bluegreen-testkit
+  mv -f /etc/hosts.bluegreen-testkit /etc/hosts 2>/dev/null && return
+  cat /etc/hosts.bluegreen-testkit >/etc/hosts
+  rm /etc/hosts.bluegreen-testkit
 )
 
 start_registry() {
@@ -108,14 +113,20 @@ Y
   fi
 }
 push() { # IMAGE REPO:TAG
-  local repo=${2%:*} tag=${2##*:} work digest
+  local repo=${2%:*} tag=${2##*:} work digest pushed=
   [ "$repo" != "$2" ] || die "push wants REPO:TAG"
   work=$(mktemp -d "$dir/push.XXXXXX")
   # A client configuration of its own: the machine's must not learn this password.
   mkdir "$work/docker"
   printf '{"auths":{"%s":{"auth":"%s"}}}' "$host" "$(printf 'AWS:%s' "$password" | base64 -w0)" >"$work/docker/config.json"
   docker tag "$1" "$host/$2"
-  docker --config "$work/docker" push -q "$host/$2" >/dev/null
+  # dockerd keeps what it read of /etc/hosts for 5 s, so a name that was added just now may not be known yet.
+  for _ in {1..70}; do
+    if docker --config "$work/docker" push -q "$host/$2" >/dev/null 2>"$work/said"; then pushed=1; break; fi
+    grep -q 'no such host' "$work/said" || break
+    sleep 0.1
+  done
+  [ -n "$pushed" ] || { cat "$work/said" >&2; exit 1; }
   # Who deploys it must have to pull it.
   docker rmi "$host/$2" >/dev/null
   registry "$repo/manifests/$tag" --fail -D "$work/head" -o "$work/manifest" \

@@ -73,29 +73,11 @@ impl Context {
             self.out.warn(warning);
         }
         Self::block_on(command, async {
-            // `status` and `recover` switch nothing that was not under way.
-            if matches!(command, "deploy" | "rollback" | "plan")
-                && let Some(loss) = self.expected_loss(target).await
-            {
-                self.out.warn(&loss);
-            }
             match ports::connect(target, &self.env) {
                 Ok(ports) => self.orchestrate(command, ports, target, limits, verb).await,
                 Err(error) => Self::not_connected(command, target, &error),
             }
         })
-    }
-
-    /// What a switch of this application loses, where that is known to be something. A look that fails is no
-    /// warning: the run itself will tell.
-    async fn expected_loss(&self, target: &Target) -> Option<String> {
-        if target.app.nginx.mode != crate::config::Mode::Rewrite {
-            return None;
-        }
-        let nginx = ports::nginx(target, &self.env).ok()?;
-        let loss = nginx.expected_loss(&target.app.spec.name).await.ok()??;
-        let place = loss.place.map_or(String::new(), |place| format!(" ({place})"));
-        Some(format!("{}; {}{place}", loss.found, loss.change))
     }
 
     /// Runs what needs a runtime. Made only now: it costs more than `--version` may take.

@@ -6,9 +6,10 @@ use serde_json::json;
 
 use super::{Context, Limits};
 use crate::args::{DeployArgs, RunArgs};
+use crate::config::Mode;
 use crate::output::Verdict;
 use crate::settings::{self, Target};
-use crate::{duration, explain};
+use crate::{duration, explain, ports};
 
 /// `deploy`.
 pub(super) fn deploy(cx: &Context, args: &DeployArgs) -> Verdict {
@@ -26,7 +27,9 @@ pub(super) fn deploy(cx: &Context, args: &DeployArgs) -> Verdict {
         request = request.forced();
     }
     cx.with_orchestrator(COMMAND, &target, &Limits::from(&args.time), async |orchestrator| {
-        orchestrator.deploy(request).await.map(|report| done(COMMAND, &report, &target))
+        let report = orchestrator.deploy(request).await?;
+        warn_of_loss(cx, &report, &target).await;
+        Ok(done(COMMAND, &report, &target))
     })
 }
 
@@ -42,7 +45,9 @@ pub(super) fn rollback(cx: &Context, args: &RunArgs) -> Verdict {
         Err(error) => return Context::bad_id(COMMAND, &error),
     };
     cx.with_orchestrator(COMMAND, &target, &Limits::from(&args.time), async |orchestrator| {
-        orchestrator.rollback(id).await.map(|report| done(COMMAND, &report, &target))
+        let report = orchestrator.rollback(id).await?;
+        warn_of_loss(cx, &report, &target).await;
+        Ok(done(COMMAND, &report, &target))
     })
 }
 
@@ -71,6 +76,19 @@ pub(super) fn recover(cx: &Context, args: &RunArgs) -> Verdict {
     })
 }
 
+/// Says what a switch by reload cost, and what costs nothing. Asked when all is done: it must delay no switch.
+async fn warn_of_loss(cx: &Context, report: &Report, target: &Target) {
+    if report.unchanged || target.app.nginx.mode != Mode::Rewrite {
+        return;
+    }
+    if let Ok(nginx) = ports::nginx(target, &cx.env)
+        && let Ok(Some(loss)) = nginx.expected_loss(&target.app.spec.name).await
+    {
+        let place = loss.place.map_or(String::new(), |place| format!(" ({place})"));
+        cx.out.warn(&format!("{}; {}{place}", loss.found, loss.change));
+    }
+}
+
 /// A run that did what was asked.
 pub(super) fn done(command: &'static str, report: &Report, target: &Target) -> Verdict {
     let Report { app, image, digest, candidate, .. } = report;
@@ -92,7 +110,8 @@ pub(super) fn done(command: &'static str, report: &Report, target: &Target) -> V
     }
     let result = serde_json::to_value(report).unwrap_or_default();
     let mut verdict = Verdict::success(command, text, result);
-    if report.previous.is_some() && !report.unchanged {
+    // After a rollback there may be nothing further back; `status` knows.
+    if report.previous.is_some() && !report.unchanged && report.verb == Verb::Deploy {
         verdict.next = Some(format!("to go back: bluegreen rollback {}", target.again));
     }
     verdict

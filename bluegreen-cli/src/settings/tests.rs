@@ -56,6 +56,20 @@ fn the_scripts_inputs_alone_mean_what_the_script_does() {
 }
 
 #[test]
+fn a_state_directory_that_is_typed_counts_and_goes_into_the_next_command() {
+    let place = Place::with(&[("c.toml", "state_dir = \"/srv/written\"\n[app.web]\n"), ("default.conf", "")]);
+    let of = |line: &str| place.deployment(&format!("web --image r.io/web:1 {line}")).unwrap().0;
+    let written = of("--config @c.toml");
+    assert_eq!(written.state_dir, Some(PathBuf::from("/srv/written")));
+    assert!(!written.again.contains("--state-dir"), "{}", written.again);
+    for line in ["--config @c.toml", "--nginx-conf @default.conf"] {
+        let typed = of(&format!("{line} --state-dir /srv/typed"));
+        assert_eq!(typed.state_dir, Some(PathBuf::from("/srv/typed")), "{line}");
+        assert!(typed.again.ends_with(" --state-dir /srv/typed"), "{}", typed.again);
+    }
+}
+
+#[test]
 fn the_application_is_the_one_that_the_definitions_name() {
     let place = Place::with(&[("c.toml", TWO), ("i.json", ENTRY)]);
     let (target, image) = place.deployment("--config @c.toml --image-definitions @i.json").unwrap();
@@ -91,4 +105,22 @@ fn what_is_not_clear_is_refused_with_a_way_on() {
     ];
     let report: Vec<String> = lines.iter().map(|line| format!("{line}\n  {}", place.refusal(line))).collect();
     insta::assert_snapshot!(report.join("\n"));
+}
+
+#[test]
+fn the_state_directory_of_the_command_line_wins_and_is_named_again() {
+    let place = Place::with(&[
+        ("c.toml", "state_dir = \"/from/the/file\"\n[app.web]\nimage = \"r.io/web:0\"\n"),
+        ("i.json", ENTRY),
+        ("default.conf", ""),
+    ]);
+    let (target, _) = place.deployment("--config @c.toml").unwrap();
+    assert_eq!(target.state_dir.as_deref(), Some(Path::new("/from/the/file")));
+    for line in ["--config @c.toml", "--image-definitions @i.json --nginx-conf @default.conf"] {
+        let (target, _) = place.deployment(&format!("{line} --state-dir /given")).unwrap();
+        assert_eq!(target.state_dir.as_deref(), Some(Path::new("/given")), "{line}");
+        assert!(target.again.ends_with(" --state-dir /given"), "{}", target.again);
+        let (target, _) = place.deployment(&format!("{line} --state-dir here")).unwrap();
+        assert!(target.state_dir.unwrap().is_absolute(), "{line}");
+    }
 }

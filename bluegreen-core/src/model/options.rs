@@ -20,7 +20,8 @@ pub struct RunOptions {
     pub mounts: Vec<Mount>,
     /// The networks, the first one at creation. Empty means the Engine's default bridge.
     pub networks: Vec<NetworkAttachment>,
-    /// `host`: share the host's network, then `networks` is empty and nothing is published.
+    /// `host`: share the host's network, then `networks` is empty and nothing is published. The two colours
+    /// must then listen on different ports, so each is told its own as `PORT`, unless `env` sets that.
     pub host_network: bool,
     /// Further lines of the container's `/etc/hosts`, each `name:address`.
     pub extra_hosts: Vec<String>,

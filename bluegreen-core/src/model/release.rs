@@ -96,14 +96,19 @@ impl AppSpec {
 
     /// The instance that `image` would run as in the place of `color`.
     pub fn instance(&self, color: Color, image: PinnedImage, deployment: DeploymentId) -> InstanceSpec {
-        InstanceSpec {
-            app: self.name.clone(),
-            deployment,
-            slot: self.slots.of(color).clone(),
-            image,
-            options: self.options.clone(),
-            adopt: self.adopt,
-        }
+        self.instance_with(color, image, deployment, self.options.clone())
+    }
+
+    /// The same with other options: those that an earlier release was run with.
+    pub fn instance_with(
+        &self,
+        color: Color,
+        image: PinnedImage,
+        deployment: DeploymentId,
+        options: RunOptions,
+    ) -> InstanceSpec {
+        let slot = self.slots.of(color).clone();
+        InstanceSpec { app: self.name.clone(), deployment, slot, image, options, adopt: self.adopt }
     }
 }
 

@@ -32,7 +32,7 @@ impl Orchestrator {
     }
 
     pub(super) async fn resolve(&self, image: &ImageRef) -> Result<PinnedImage, Cause> {
-        self.retrying(|| {
+        self.retrying(self.spec.limits.registry, || {
             within(self.spec.limits.registry, "resolving the image", self.ports.registry.resolve(image))
         })
         .await
@@ -57,9 +57,10 @@ impl Orchestrator {
             let call = self.ports.runtime.ensure_image(image, auth, progress);
             within(self.spec.limits.pull, "pulling the image", call).await
         };
-        match self.retrying(once).await {
+        let patience = self.spec.limits.pull;
+        match self.retrying(patience, once).await {
             // Once more with a fresh token: the first may have expired between its making and its use.
-            Err(Cause::Runtime(RuntimeError::PullDenied { .. })) => self.retrying(once).await,
+            Err(Cause::Runtime(RuntimeError::PullDenied { .. })) => self.retrying(patience, once).await,
             outcome => outcome,
         }
     }
@@ -149,16 +150,25 @@ impl Orchestrator {
         within(self.spec.limits.proxy, "counting what is in flight", call).await
     }
 
-    /// Makes a harmless call again while its error is one that may pass.
+    /// Makes a harmless call again while its error is one that may pass. No attempt begins when `patience` is over:
+    /// each may use up its own deadline.
     async fn retrying<T, F: Future<Output = Result<T, Cause>>>(
         &self,
+        patience: Duration,
         call: impl Fn() -> F,
     ) -> Result<T, Cause> {
+        let until = tokio::time::Instant::now() + patience;
         let mut pause = FIRST_PAUSE;
-        for _ in 1..ATTEMPTS {
+        for attempt in 1..ATTEMPTS {
             match call().await {
-                Err(cause) if cause.is_transient() => {
-                    self.warn(format!("{}; trying again", super::failure::chain(&cause)));
+                Err(cause) if cause.is_transient() && tokio::time::Instant::now() + pause < until => {
+                    if attempt == 1 {
+                        self.warn(format!(
+                            "{}; trying {} more times",
+                            super::failure::chain(&cause),
+                            ATTEMPTS - 1
+                        ));
+                    }
                     tokio::select! {
                         () = tokio::time::sleep(pause) => pause *= 2,
                         () = self.cancel.cancelled() => return Err(Cause::Cancelled),

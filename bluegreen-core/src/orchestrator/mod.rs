@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::failure::{Aftermath, Cause, Failure};
 pub use self::gate::GateFailure;
 use self::log::Log;
-use self::prepare::Prepared;
+use self::prepare::{Observed, Prepared};
 pub use self::report::{
     DrainReport, InstanceView, PlanReport, PlannedStep, Report, RunView, ServingNow, Status, StepTime,
 };
@@ -155,10 +155,13 @@ impl Orchestrator {
     pub async fn deploy(&self, request: Request) -> Result<Report, Failure> {
         let deployment = request.deployment.clone();
         let opened = self.open("deploy", &deployment).await?;
-        let image = self.resolve(&request.image).await.map_err(|cause| self.untouched(cause))?;
+        let untouched = |cause| self.untouched(cause);
+        Self::not_superseded(opened.log.state(), &deployment).map_err(untouched)?;
+        let (image, observed) = tokio::join!(self.resolve(&request.image), self.examine());
+        let (image, observed) = (image.map_err(untouched)?, observed.map_err(untouched)?);
         let target =
             Target { image, options: self.spec.options.clone(), verb: Verb::Deploy, force: request.force };
-        self.make_serve(opened, deployment, target).await
+        self.make_serve(opened, deployment, target, &observed).await
     }
 
     /// Makes the release serve that was deployed before the present one: the same plan with its recorded image
@@ -176,7 +179,8 @@ impl Orchestrator {
             force: false,
         });
         let target = target.ok_or_else(|| self.untouched(Cause::NothingToRollBackTo))?;
-        self.make_serve(opened, deployment, target).await
+        let observed = self.examine().await.map_err(|cause| self.untouched(cause))?;
+        self.make_serve(opened, deployment, target, &observed).await
     }
 
     /// Settles a run that was cut off: finishes it when it was committed, takes it back when it was not.
@@ -205,11 +209,10 @@ impl Orchestrator {
         opened: Opened,
         deployment: DeploymentId,
         target: Target,
+        observed: &Observed,
     ) -> Result<Report, Failure> {
         let Opened { _lease, mut log, recovered } = opened;
-        let prepared =
-            self.prepare(log.state(), &deployment, &target).await.map_err(|cause| self.untouched(cause))?;
-        let mut report = match prepared {
+        let mut report = match self.prepare(log.state(), observed, &deployment, &target) {
             Prepared::Unchanged { release } => self.confirm(deployment, &target, release).await?,
             Prepared::Run { candidate, previous } => {
                 let mut run = Deployment::new(self, target.verb, deployment, *candidate, previous);

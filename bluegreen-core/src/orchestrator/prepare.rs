@@ -50,28 +50,38 @@ impl Observed {
 
 impl Orchestrator {
     pub(super) async fn observe(&self) -> Result<Observed, Cause> {
-        let serving = self.active().await?;
-        let blue = self.find(&self.spec.slots.blue).await?;
-        let green = self.find(&self.spec.slots.green).await?;
-        Ok(Observed { serving, blue, green })
+        let slots = &self.spec.slots;
+        let (serving, blue, green) =
+            tokio::join!(self.active(), self.find(&slots.blue), self.find(&slots.green));
+        Ok(Observed { serving: serving?, blue: blue?, green: green? })
     }
 
-    pub(super) async fn prepare(
+    /// Looks at everything that a run depends on, side by side: nginx's own test is the slowest part of a
+    /// deployment of an image that is here already. Whether the proxy could switch is the first thing to say.
+    pub(super) async fn examine(&self) -> Result<Observed, Cause> {
+        let (checked, observed) = tokio::join!(self.check_proxy(), self.observe());
+        checked?;
+        observed
+    }
+
+    /// A deployment that was committed once and has been followed by another is not made again under its id.
+    pub(super) fn not_superseded(state: &AppState, deployment: &DeploymentId) -> Result<(), Cause> {
+        match (state.run(deployment), state.current()) {
+            (Some(run), Some(current)) if run.is_committed() && current.deployment() != deployment => {
+                let (deployment, current) = (deployment.clone(), current.deployment().clone());
+                Err(Cause::Superseded { deployment, current })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn prepare(
         &self,
         state: &AppState,
+        observed: &Observed,
         deployment: &DeploymentId,
         target: &Target,
-    ) -> Result<Prepared, Cause> {
-        if let (Some(run), Some(current)) = (state.run(deployment), state.current())
-            && run.is_committed()
-            && target.verb == Verb::Deploy
-            && current.deployment() != deployment
-        {
-            let (deployment, current) = (deployment.clone(), current.deployment().clone());
-            return Err(Cause::Superseded { deployment, current });
-        }
-        self.check_proxy().await?;
-        let observed = self.observe().await?;
+    ) -> Prepared {
         let release = |color| Release::new(self.instance_of(color, deployment, target));
         let serves = |color: Color| {
             let wanted = release(color).spec.fingerprint();
@@ -85,11 +95,11 @@ impl Orchestrator {
         match observed.serving.color {
             Some(active) if !target.force && serves(active) => {
                 let recorded = state.current().filter(|current| current.color() == active).cloned();
-                Ok(Prepared::Unchanged { release: Box::new(recorded.unwrap_or_else(|| release(active))) })
+                Prepared::Unchanged { release: Box::new(recorded.unwrap_or_else(|| release(active))) }
             }
             _ => {
                 let candidate = answering.map_or(Color::Blue, Color::other);
-                Ok(Prepared::Run { candidate: Box::new(release(candidate)), previous: answering })
+                Prepared::Run { candidate: Box::new(release(candidate)), previous: answering }
             }
         }
     }
@@ -100,9 +110,7 @@ impl Orchestrator {
         deployment: &DeploymentId,
         target: &Target,
     ) -> crate::model::InstanceSpec {
-        let mut spec = self.spec.instance(color, target.image.clone(), deployment.clone());
-        spec.options = target.options.clone();
-        spec
+        self.spec.instance_with(color, target.image.clone(), deployment.clone(), target.options.clone())
     }
 
     /// It serves already: prove it, and put right what does not agree.
@@ -150,11 +158,16 @@ impl Orchestrator {
 
     async fn planned(&self, request: &Request) -> Result<PlanReport, Cause> {
         let state = super::Log::open(self).await?.state().clone();
-        let image = self.resolve(&request.image).await?;
-        let target =
-            Target { image, options: self.spec.options.clone(), verb: Verb::Deploy, force: request.force };
+        Self::not_superseded(&state, &request.deployment)?;
+        let (image, observed) = tokio::join!(self.resolve(&request.image), self.examine());
+        let target = Target {
+            image: image?,
+            options: self.spec.options.clone(),
+            verb: Verb::Deploy,
+            force: request.force,
+        };
         let (candidate, previous, unchanged) =
-            match self.prepare(&state, &request.deployment, &target).await? {
+            match self.prepare(&state, &observed?, &request.deployment, &target) {
                 Prepared::Unchanged { release } => (release, None, true),
                 Prepared::Run { candidate, previous } => (candidate, previous, false),
             };

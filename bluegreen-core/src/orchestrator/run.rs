@@ -12,8 +12,9 @@ use crate::plan::{PLAN, Step};
 use crate::port::{Instance, InstanceState, Proof};
 use crate::state::{Outcome, Record, Verb};
 
-/// How long a switch may take to be seen through the proxy, and how often it is looked for.
-const VERIFY_WITHIN: Duration = Duration::from_secs(5);
+/// How long a switch may take to be seen through the proxy, and how often it is looked for. Not long: where it
+/// cannot be proven, clients meet a candidate that does not answer until it is taken back.
+const VERIFY_WITHIN: Duration = Duration::from_secs(1);
 const VERIFY_EVERY: Duration = Duration::from_millis(10);
 /// How much of the candidate's log goes with a failure.
 const LOG_LINES: u16 = 20;

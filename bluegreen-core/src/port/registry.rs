@@ -70,12 +70,21 @@ pub enum RegistryError {
         #[source]
         source: BoxError,
     },
-    /// It refused who we are, or we could not say who we are.
+    /// It refused who we are.
     #[error("access to {registry} was denied")]
     AccessDenied {
         /// The registry's host name.
         registry: String,
-        /// What it said, or which providers of credentials were tried.
+        /// What it said.
+        #[source]
+        source: BoxError,
+    },
+    /// This host has nothing to say who we are; the registry was not asked.
+    #[error("there are no credentials for {registry}")]
+    NoCredentials {
+        /// The registry's host name.
+        registry: String,
+        /// Where they were looked for, and what was found instead.
         #[source]
         source: BoxError,
     },

@@ -252,6 +252,8 @@ pub enum InstanceState {
     Restarting {
         /// The exit code of the last run.
         exit_code: i64,
+        /// Whether the kernel killed it for lack of memory.
+        oom_killed: bool,
     },
     /// Not running.
     Exited {
@@ -271,7 +273,12 @@ impl fmt::Display for InstanceState {
         match self {
             Self::Created => f.write_str("created, not started"),
             Self::Running => f.write_str("running"),
-            Self::Restarting { exit_code } => write!(f, "restarting after exit code {exit_code}"),
+            Self::Restarting { exit_code, oom_killed: false } => {
+                write!(f, "restarting after exit code {exit_code}")
+            }
+            Self::Restarting { exit_code, oom_killed: true } => {
+                write!(f, "restarting after it was killed for lack of memory (OOM, exit code {exit_code})")
+            }
             Self::Exited { oom_killed: true, exit_code, .. } => {
                 write!(f, "killed for lack of memory (OOM, exit code {exit_code})")
             }

@@ -141,13 +141,16 @@ impl DockerConfig {
         }
         let program = format!("docker-credential-{helper}");
         let path = self.helpers_in.as_ref().map_or_else(|| PathBuf::from(&program), |dir| dir.join(&program));
-        let failed = |what: String| other(format!("credential helper {program} {what}"));
+        let failed = |what: String| RegistryError::NoCredentials {
+            registry: registry.to_owned(),
+            source: format!("credential helper {program} {what}").into(),
+        };
         let run = async {
             let mut child = Command::new(&path)
                 .arg("get")
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
-                .stderr(Stdio::null())
+                .stderr(Stdio::piped())
                 .kill_on_drop(true)
                 .spawn()
                 .map_err(|error| failed(format!("cannot be started: {error}")))?;
@@ -165,10 +168,12 @@ impl DockerConfig {
             if words.contains("credentials not found") {
                 return Ok(None);
             }
-            // By the protocol these are its words about the failure. Should it have printed credentials and failed
-            // then, they are JSON.
+            // By the protocol these are its words about the failure; some only complain to the terminal. Should it
+            // have printed credentials and failed then, they are JSON.
+            let errors = String::from_utf8_lossy(&output.stderr);
+            let mut lines = words.lines().chain(errors.lines()).map(str::trim);
             let words =
-                words.lines().next().map(str::trim).filter(|line| !line.contains('{')).unwrap_or_default();
+                lines.find(|line| !line.is_empty() && !line.contains('{')).unwrap_or("it does not say why");
             let words: String = words.chars().take(200).collect();
             return Err(failed(format!("failed ({}): {words}", output.status)));
         }

@@ -46,7 +46,7 @@ pub(super) fn body(spec: &InstanceSpec, networks: &[Attached]) -> ContainerCreat
     let publish = spec.slot.publish.filter(|_| !options.host_network);
     ContainerCreateBody {
         image: Some(spec.image.run_reference()),
-        env: some(options.env.iter().map(|(name, value)| format!("{name}={}", value.expose())).collect()),
+        env: some(environment(spec)),
         labels: Some(labels(spec)),
         user: options.user.clone(),
         cmd: options.command.clone(),
@@ -154,6 +154,14 @@ fn mount(mount: &Mount) -> EngineMount {
 
 fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
     (!list.is_empty()).then_some(list)
+}
+
+/// The environment, one `NAME=value` each. On the host's network both colours would listen on the same port, so each
+/// is told its own.
+fn environment(spec: &InstanceSpec) -> Vec<String> {
+    let given = spec.options.env.iter().map(|(name, value)| format!("{name}={}", value.expose()));
+    let told = spec.options.host_network && !spec.options.env.contains_key("PORT");
+    given.chain(told.then(|| format!("PORT={}", spec.slot.port))).collect()
 }
 
 #[cfg(test)]

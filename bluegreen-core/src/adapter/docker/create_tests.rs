@@ -118,6 +118,16 @@ fn the_hosts_network_publishes_nothing() {
 }
 
 #[test]
+fn on_the_hosts_network_each_colour_is_told_its_port() {
+    let mut spec = spec();
+    spec.options.host_network = true;
+    let port = format!("PORT={}", spec.slot.port);
+    assert_eq!(body(&spec, &[]).env, Some(vec![port]));
+    spec.options.env.insert("PORT".to_owned(), "9".to_owned().into());
+    assert_eq!(body(&spec, &[]).env, Some(vec!["PORT=9".to_owned()]), "the user's own wins");
+}
+
+#[test]
 fn the_default_bridge_goes_by_its_name() {
     let body = serde_json::to_value(body(&spec(), &[attached("bridge", "bridge")])).unwrap();
     assert_eq!(body["HostConfig"]["NetworkMode"], "bridge");

@@ -7,8 +7,8 @@ use futures_util::TryStreamExt as _;
 use super::Docker;
 use crate::port::{ExecOutput, RuntimeError};
 
-/// How much of a command's output is kept: its end.
-const KEPT: usize = 64 * 1024;
+/// How much of a command's output is kept: its end. `nginx -T` prints all of a configuration, which must be whole.
+const KEPT: usize = 1024 * 1024;
 
 impl Docker {
     pub(super) async fn run_inside(&self, id: &str, command: &[String]) -> Result<ExecOutput, RuntimeError> {

@@ -230,7 +230,7 @@ impl ContainerRuntime for Docker {
     }
 
     async fn ensure_running(&self, spec: &InstanceSpec) -> Result<Instance, RuntimeError> {
-        self.run(spec).await
+        Box::pin(self.run(spec)).await
     }
 
     async fn list(&self, app: &AppName) -> Result<Vec<Instance>, RuntimeError> {

@@ -131,7 +131,9 @@ fn state(state: Option<&ContainerState>) -> InstanceState {
     match state.status {
         Some(Status::CREATED) => InstanceState::Created,
         Some(Status::RUNNING) => InstanceState::Running,
-        Some(Status::RESTARTING) => InstanceState::Restarting { exit_code },
+        Some(Status::RESTARTING) => {
+            InstanceState::Restarting { exit_code, oom_killed: state.oom_killed.unwrap_or(false) }
+        }
         Some(Status::EXITED) => InstanceState::Exited {
             exit_code,
             oom_killed: state.oom_killed.unwrap_or(false),

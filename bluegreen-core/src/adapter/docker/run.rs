@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum as Status};
-use bollard::query_parameters::{CreateContainerOptions, RemoveContainerOptions, StopContainerOptions};
+use bollard::query_parameters::{
+    CreateContainerOptions, RemoveContainerOptions, RenameContainerOptions, StopContainerOptions,
+};
 
 use super::answer::Said;
 use super::create::{self, label, whole_seconds};
 use super::error::Failure;
 use super::network::{self, Attached};
 use super::{ANSWER_WITHIN, Docker, observe};
-use crate::model::InstanceSpec;
+use crate::model::{InstanceName, InstanceSpec};
 use crate::port::{Instance, RuntimeError};
 
 /// The Engine's own stop grace where nothing else is set.
@@ -55,9 +57,9 @@ fn is_running(found: &ContainerInspectResponse) -> bool {
     matches!(status(found), Some(Status::RUNNING | Status::RESTARTING | Status::PAUSED | Status::STOPPING))
 }
 
-fn is_ours(found: &ContainerInspectResponse) -> bool {
-    let labels = found.config.as_ref().and_then(|config| config.labels.as_ref());
-    labels.is_some_and(|labels| labels.contains_key(label::APP))
+/// The application that it was made for; `None` when it is not ours.
+fn owner(found: &ContainerInspectResponse) -> Option<&str> {
+    found.config.as_ref()?.labels.as_ref()?.get(label::APP).map(String::as_str)
 }
 
 impl Docker {
@@ -74,11 +76,34 @@ impl Docker {
                 },
                 Found::Replace => {}
             }
+            if !is_running(&found) && self.set_aside(spec, &id).await? {
+                // Side by side: a removal takes tens of milliseconds that nobody need wait for. One that fails leaves a
+                // container that `list` shows and that the next replacement takes away.
+                let (made, _removed) = tokio::join!(self.create(spec), self.remove(&id));
+                return made;
+            }
             // It may be running; its process gets the chance to end well.
             self.stop(&id, None).await?;
             self.remove(&id).await?;
         }
         self.create(spec).await
+    }
+
+    /// Frees the name of a container that is about to be removed; whether that worked. When it did not, something is
+    /// left of an earlier time, which then goes.
+    async fn set_aside(&self, spec: &InstanceSpec, id: &str) -> Result<bool, RuntimeError> {
+        let aside = format!("{}-replaced", spec.slot.name);
+        let Ok(aside) = InstanceName::new(aside) else { return Ok(false) };
+        let options = RenameContainerOptions { name: aside.to_string() };
+        if self.engine().await?.rename_container(id, options).await.is_ok() {
+            return Ok(true);
+        }
+        if let Some(left) = self.inspect_name(&aside).await?
+            && owner(&left) == Some(spec.app.as_str())
+        {
+            self.remove(left.id.as_deref().unwrap_or_default()).await?;
+        }
+        Ok(false)
     }
 
     async fn create(&self, spec: &InstanceSpec) -> Result<Instance, RuntimeError> {
@@ -181,7 +206,7 @@ impl Docker {
         let Some(found) = self.inspect(id).await? else { return Ok(()) };
         // Nameless volumes go with a container of ours, or every release would leave some. Somebody else's may
         // hold what nobody has a copy of.
-        let options = RemoveContainerOptions { force: true, v: is_ours(&found), link: false };
+        let options = RemoveContainerOptions { force: true, v: owner(&found).is_some(), link: false };
         match self.engine().await?.remove_container(id, Some(options)).await.map_err(Failure::from) {
             Ok(()) => Ok(()),
             Err(failure) if failure.is_not_found() => Ok(()),

@@ -66,7 +66,7 @@ impl Call<'_> {
         };
         let Self { action, providers, .. } = self;
         let cause = Cause::new(format!("{what} for ecr:{action}; looked in: {providers}"));
-        self.denied(match (error, error.source()) {
+        let cause = match (error, error.source()) {
             // A list over many lines of who was asked and what each said; all of it matters here.
             (CredentialsError::CredentialsNotLoaded(_), Some(list)) => {
                 let list: Vec<String> = list
@@ -78,7 +78,8 @@ impl Call<'_> {
                 cause.over(Cause::new(list.join("; ")))
             }
             (_, source) => cause.because(source),
-        })
+        };
+        RegistryError::NoCredentials { registry: self.host.as_str().to_owned(), source: cause.into() }
     }
 
     /// The port's error for an answer that says that something is wrong.

@@ -102,7 +102,7 @@ impl Ecr {
     /// Passes a result on. After a refusal the session is forgotten, so that the next call loads AWS credentials
     /// anew: they may have been rotated while we held them.
     async fn settle<T>(&self, host: &EcrHost, result: Result<T, RegistryError>) -> Result<T, RegistryError> {
-        if matches!(result, Err(RegistryError::AccessDenied { .. })) {
+        if matches!(result, Err(RegistryError::AccessDenied { .. } | RegistryError::NoCredentials { .. })) {
             self.sessions.lock().await.remove(&session_key(host));
         }
         result

@@ -320,7 +320,7 @@ async fn credentials_that_never_load_are_given_up_on() {
     let provider = Provider { hangs: true, ..Provider::new(|| unreachable!("it hangs")) };
     let started = tokio::time::Instant::now();
     let error = provider.ecr().resolve(&image()).await.unwrap_err();
-    assert!(matches!(error, RegistryError::AccessDenied { .. }), "{error:?}");
+    assert!(matches!(error, RegistryError::NoCredentials { .. }), "{error:?}");
     assert!(chain(&error).contains("did not load in time for ecr:BatchGetImage"), "{}", chain(&error));
     assert!(started.elapsed() < session::CREDENTIALS_WITHIN + Duration::from_secs(1));
     assert_eq!(provider.asked(), 1, "once is enough");
@@ -335,13 +335,13 @@ async fn a_missing_provider_and_missing_credentials_are_refusals() {
         .unwrap_err();
     assert_eq!(
         chain(&error),
-        "access to 123456789012.dkr.ecr.eu-west-1.amazonaws.com was denied\n\
+        "there are no credentials for 123456789012.dkr.ecr.eu-west-1.amazonaws.com\n\
          <- no AWS credentials were found for ecr:GetAuthorizationToken; looked in: the provider that this \
          program was given\n<- no instance role"
     );
     let bare = SdkConfig::builder().behavior_version(BehaviorVersion::v2026_01_12()).build();
     let error = Ecr::from_sdk_config(bare).resolve(&image()).await.unwrap_err();
-    assert!(matches!(error, RegistryError::AccessDenied { .. }), "{}", chain(&error));
+    assert!(matches!(error, RegistryError::NoCredentials { .. }), "{}", chain(&error));
 }
 
 #[tokio::test(start_paused = true)]

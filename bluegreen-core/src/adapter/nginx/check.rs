@@ -17,14 +17,13 @@ impl Live<'_> {
     /// Whether all is in place; gives where to ask from outside.
     pub(super) async fn check(&self) -> Result<Option<PublicUrl>, ProxyError> {
         self.control.master().await?;
-        let version = self.control.version().await?;
+        let (dump, version) = self.control.dump().await?;
         if version < OLDEST {
             let reason = format!("nginx is {version}; expected {OLDEST} or newer");
             return Err(unrecognized(&self.dir, reason));
         }
         self.check_slots()?;
         let rendered = self.rendered()?;
-        let dump = Dump::read(&self.control.dump().await?);
         if let Some(change) = self.changes(&rendered)?.first() {
             let reason = format!(
                 "the live switch is not installed as it should be: an install would {}",
@@ -143,6 +142,6 @@ impl Live<'_> {
 
     /// Where to ask from outside, when no check has found it before.
     pub(super) async fn discover(&self) -> Result<Option<PublicUrl>, ProxyError> {
-        Ok(self.public(&Dump::read(&self.control.dump().await?)))
+        Ok(self.public(&self.control.dump().await?.0))
     }
 }

@@ -36,7 +36,9 @@ impl Dump {
     /// without its directives.
     pub(super) fn read(output: &str) -> Self {
         let mut files: Vec<File> = Vec::new();
-        for line in output.split_inclusive('\n') {
+        // What nginx says about itself, before the files or behind them as the two streams come.
+        let said = |line: &&str| line.starts_with("nginx: [") || line.starts_with("nginx version: ");
+        for line in output.split_inclusive('\n').filter(|line| !said(line)) {
             let path =
                 line.trim_end().strip_prefix("# configuration file ").and_then(|path| path.strip_suffix(':'));
             match (path, files.last_mut()) {

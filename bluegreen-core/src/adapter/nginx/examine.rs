@@ -130,7 +130,7 @@ fn place(control: &Control<'_>, dump: &Dump, directive: &Directive) -> String {
 impl Live<'_> {
     pub(super) async fn examine(&self) -> Result<Examination, ProxyError> {
         self.control.master().await?;
-        let version = self.control.version().await?;
+        let (dump, version) = self.control.dump().await?;
         let mut findings = Vec::new();
         if version < OLDEST {
             let found = format!("nginx is {version}");
@@ -151,7 +151,6 @@ impl Live<'_> {
                 return Ok(Examination::new(Some(version), findings));
             }
         };
-        let dump = Dump::read(&self.control.dump().await?);
         let own = self.inside.join(render::upstreams_file(self.app));
         if !dump.takes(&own.display().to_string()) {
             let change = format!("put `include {}/*.conf;` inside http {{ }}", self.inside.display());
@@ -258,21 +257,25 @@ impl Live<'_> {
 impl Rewrite<'_> {
     pub(super) async fn examine(&self) -> Result<Examination, ProxyError> {
         self.control.master().await?;
-        let version = self.control.version().await?;
         let mut findings = Vec::new();
         if let Err(error) = self.check().await {
             findings.push(refusal("file", error)?);
         }
-        findings.extend(self.reload_finding(version).await);
+        // A configuration that names only a container that is gone passes the check, and cannot be looked at.
+        let Ok((dump, version)) = self.control.dump().await else {
+            return Ok(Examination::new(None, findings));
+        };
+        findings.extend(self.reload_finding(&dump, version));
         Ok(Examination::new(Some(version), findings))
     }
 
     /// What a reload of this nginx loses, and what to do about it. `None`: nothing is lost.
     pub(super) async fn loss(&self) -> Result<Option<Finding>, ProxyError> {
-        Ok(self.reload_finding(self.control.version().await?).await)
+        let (dump, version) = self.control.dump().await?;
+        Ok(self.reload_finding(&dump, version))
     }
 
-    async fn reload_finding(&self, version: Version) -> Option<Finding> {
+    fn reload_finding(&self, dump: &Dump, version: Version) -> Option<Finding> {
         if version < WAITS {
             let found = format!(
                 "nginx {version} closes idle client connections at a reload: expect about (keep-alive requests/s x \
@@ -282,7 +285,6 @@ impl Rewrite<'_> {
                           keepalive_min_timeout";
             return Some(Finding::new(Severity::Weakens, "reload-loss", found, change));
         }
-        let dump = Dump::read(&self.control.dump().await.ok()?);
         let mut said = None;
         dump.visit(&mut |directive, _| {
             if directive.name == "keepalive_min_timeout" {
@@ -296,7 +298,7 @@ impl Rewrite<'_> {
                      on their way are lost";
         let change = "add this line inside http { }: keepalive_min_timeout 5s;";
         let finding = Finding::new(Severity::Weakens, "keepalive-min-timeout", found, change);
-        let at = dump.http().map(|http| place(&self.control, &dump, http));
+        let at = dump.http().map(|http| place(&self.control, dump, http));
         Some(finding.at(at.unwrap_or_else(|| dump.main().to_owned())))
     }
 }

@@ -13,7 +13,6 @@ use crate::model::Color;
 use crate::port::{FileChange, ProxyError};
 
 use super::control::other;
-use super::dump::Dump;
 use super::live::{Flag, Live};
 use super::process::{self, Worker};
 use super::render::{self, Rendered};
@@ -106,7 +105,7 @@ impl Live<'_> {
 
     pub(super) async fn installation(&self) -> Result<Installation, ProxyError> {
         let rendered = self.rendered()?;
-        let dump = Dump::read(&self.control.dump().await?);
+        let (dump, version) = self.control.dump().await?;
         let mut changes = self.changes(&rendered)?;
         let adoption = self.adoption(&dump).await?;
         changes.extend(adoption.edit.as_ref().map(Edit::change));
@@ -116,7 +115,7 @@ impl Live<'_> {
             included: adoption.line == UserLine::InPlace,
             include_line: render::include_line(self.app, &self.inside),
             user_line: adoption.line,
-            version: self.control.version().await?.to_string(),
+            version: version.to_string(),
         })
     }
 
@@ -124,7 +123,7 @@ impl Live<'_> {
         let rendered = self.rendered()?;
         self.check_slots()?;
         let master = self.control.master().await?;
-        let dump = Dump::read(&self.control.dump().await?);
+        let (dump, _) = self.control.dump().await?;
         let adoption = self.adoption(&dump).await?;
         let mut changes = self.changes(&rendered)?;
         changes.extend(adoption.edit.as_ref().map(Edit::change));
@@ -167,7 +166,7 @@ impl Live<'_> {
 
     /// What a removal would change: the user's files, and ours that go.
     async fn removal(&self) -> Result<(Vec<Edit>, Vec<PathBuf>, Option<Color>), ProxyError> {
-        let dump = Dump::read(&self.control.dump().await?);
+        let (dump, _) = self.control.dump().await?;
         let serves = match self.color().await {
             Ok(served) => served,
             // Not loaded; then the flags are all that there is.

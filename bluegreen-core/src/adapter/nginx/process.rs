@@ -71,6 +71,11 @@ fn stat(pid: u32) -> Option<(u64, u32)> {
     Some((fields.nth(17)?.parse().ok()?, parent))
 }
 
+/// When a process started, in ticks since boot.
+pub(super) fn start(pid: u32) -> Option<u64> {
+    stat(pid).map(|(start, _)| start)
+}
+
 fn all() -> Vec<u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()

@@ -54,6 +54,20 @@ impl Look {
     }
 }
 
+/// Why nginx cannot even start: it looks up the name in its file, and the container of that name is not there.
+async fn missing(runtime: &Arc<dyn ContainerRuntime>, site: &Site, path: &Path) -> Option<String> {
+    let file = UserFile::read(path).ok()?;
+    let slot = site.slots.of(rewrite::find(&file.bytes, &site.slots).ok()?.color);
+    let found = runtime.find(&slot.name).await.ok()?;
+    (slot.endpoint.ip().is_none() && found.is_none()).then(|| {
+        format!(
+            "; its file names {}, which is not there, and nginx does not start without it: start any version of the \
+             application under that name and on nginx's network, then nginx",
+            slot.name
+        )
+    })
+}
+
 impl<'a> Rewrite<'a> {
     pub(super) async fn open(
         runtime: &'a Arc<dyn ContainerRuntime>,
@@ -62,7 +76,14 @@ impl<'a> Rewrite<'a> {
         path: &Path,
         memory: &'a Memory,
     ) -> Result<Self, ProxyError> {
-        let control = Control::open(runtime, site).await?;
+        let control = match Control::open(runtime, site).await {
+            Ok(control) => control,
+            Err(ProxyError::NotRunning { detail }) => {
+                let why = missing(runtime, site, path).await.unwrap_or_default();
+                return Err(ProxyError::NotRunning { detail: format!("{detail}{why}") });
+            }
+            Err(error) => return Err(error),
+        };
         Ok(Self { app, site, runtime, control, path: path.to_owned(), memory })
     }
 
@@ -190,7 +211,7 @@ impl<'a> Rewrite<'a> {
         file.check_writable()?;
         self.control.master().await?;
         let dump = match self.control.dump().await {
-            Ok(output) => Dump::read(&output),
+            Ok((dump, _)) => dump,
             // A container that is gone has no name any more. Naming the other one is what mends this.
             Err(ProxyError::Broken { output }) if self.is_gone(&output, named.color) => return Ok(()),
             Err(error) => return Err(error),
@@ -248,7 +269,7 @@ impl<'a> Rewrite<'a> {
         if let Some(Public(known)) = self.memory.public(self.app) {
             return known;
         }
-        let found = Dump::read(&self.control.dump().await.ok()?);
+        let (found, _) = self.control.dump().await.ok()?;
         let found = self.find_public(&found, &self.read().ok()?.1);
         self.memory.set_public(self.app, found.clone());
         found
@@ -257,7 +278,7 @@ impl<'a> Rewrite<'a> {
     pub(super) async fn switch(&self, to: Color) -> Result<(), ProxyError> {
         let look = self.look().await?;
         let file = &look.file;
-        if look.named.color == to && look.serving.settled {
+        if look.named.color == to && look.serving.settled && !self.knows_another_address(&look, to).await? {
             // What a run left that ended before it could tidy up.
             return file.drop_backup().map_err(other("remove the file beside nginx's"));
         }
@@ -285,6 +306,20 @@ impl<'a> Rewrite<'a> {
             return Err(ProxyError::Broken { output });
         }
         Err(failure)
+    }
+
+    /// Whether nginx may send requests to an address that the colour's container does not have: a name is looked up
+    /// when the configuration is loaded, and the container was started after that.
+    async fn knows_another_address(&self, look: &Look, color: Color) -> Result<bool, ProxyError> {
+        let slot = self.site.slots.of(color);
+        if slot.endpoint.ip().is_some() {
+            return Ok(false);
+        }
+        let found = self.runtime.find(&slot.name).await.map_err(other("find the application's container"))?;
+        let started = found.filter(crate::port::Instance::is_running).and_then(|instance| instance.pid);
+        let started = started.and_then(process::start);
+        let loaded = look.workers.iter().filter(|worker| !worker.retiring).map(|worker| worker.start).min();
+        Ok(started.zip(loaded).is_some_and(|(started, loaded)| started > loaded))
     }
 
     async fn change(&self, look: &Look, new: &[u8], signalled: &mut bool) -> Result<(), ProxyError> {

@@ -26,6 +26,6 @@ pub(super) async fn probe(
             operation: "running a command inside the container",
             source: source.into(),
         }),
-        Err(_) => Ok(Health::unhealthy(format!("the command did not end within {within:?}"))),
+        Err(_) => Ok(Health::unhealthy(format!("the command did not end within {}", super::span(within)))),
     }
 }

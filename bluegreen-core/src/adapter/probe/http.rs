@@ -53,7 +53,7 @@ fn reason(error: &HttpError) -> String {
     match error {
         _ if error.is_refused() => "connection refused".to_owned(),
         HttpError::Connect(error) => super::connection_reason(error),
-        HttpError::Timeout(within) => format!("no complete answer within {within:?}"),
+        HttpError::Timeout(within) => format!("no complete answer within {}", super::span(*within)),
         HttpError::Broken(broken) => match io_error(broken) {
             Some(error) => super::connection_reason(error),
             None if broken.is_incomplete_message() => "connection closed before a complete answer".to_owned(),

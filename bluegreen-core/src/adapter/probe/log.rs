@@ -40,8 +40,9 @@ pub(super) async fn probe(
             Ok(Health::unhealthy(format!("the log ended after {seen} lines and {pattern} was in none")))
         }
         Ok(Err(source)) => Err(ProbeError::Other { operation: "following the log", source: source.into() }),
-        Err(_) => {
-            Ok(Health::unhealthy(format!("{pattern} was in none of {seen} log lines within {within:?}")))
-        }
+        Err(_) => Ok(Health::unhealthy(format!(
+            "{pattern} was in none of {seen} log lines within {}",
+            super::span(within)
+        ))),
     }
 }

@@ -80,6 +80,13 @@ fn connection_reason(error: &io::Error) -> String {
     }
 }
 
+/// A limit for a reason. The last attempt has what the gate's deadline leaves, to the nanosecond.
+fn span(within: Duration) -> String {
+    let millis = within.as_millis();
+    let shown = if millis < 100 { millis } else { millis.div_ceil(10) * 10 };
+    format!("{:?}", Duration::from_millis(u64::try_from(shown).unwrap_or(u64::MAX)))
+}
+
 /// The last line of what a program printed, for a reason: complaints come last.
 fn last_line(output: &str) -> String {
     let line = output.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("no output");

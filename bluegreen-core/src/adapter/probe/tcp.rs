@@ -12,6 +12,6 @@ pub(super) async fn probe(endpoint: &Endpoint, within: Duration) -> Health {
     match tokio::time::timeout(within, TcpStream::connect((endpoint.host(), endpoint.port()))).await {
         Ok(Ok(_)) => Health::Healthy,
         Ok(Err(error)) => Health::unhealthy(super::connection_reason(&error)),
-        Err(_) => Health::unhealthy(format!("no connection within {within:?}")),
+        Err(_) => Health::unhealthy(format!("no connection within {}", super::span(within))),
     }
 }

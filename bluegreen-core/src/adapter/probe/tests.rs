@@ -220,7 +220,7 @@ async fn what_can_never_work_is_impossible() {
         assert!(why.contains("web-blue runs and has no address"), "{why}");
         // Without an address because it does not run is another matter: it may be started again.
         let mut down = target.clone();
-        down.state = InstanceState::Restarting { exit_code: 3 };
+        down.state = InstanceState::Restarting { exit_code: 3, oom_killed: false };
         let health = nothing_is_asked().probe(&check, &down, WITHIN).await;
         assert_eq!(reason(health), "not running: restarting after exit code 3");
     }
