@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use bluegreen_testkit::docker::AppImage;
 use bluegreen_testkit::load::{Config, Handle, Mode, Target};
+
+use bluegreen_testkit::process;
 
 use crate::stage::{Kind, Stage};
 
@@ -64,4 +67,18 @@ fn an_nginx_on_the_host_is_taken_over_and_given_back() {
 #[ignore = "needs Docker and nginx: ./scripts/test"]
 fn an_nginx_in_a_container_is_taken_over_and_given_back() {
     taken_over_and_given_back(Kind::ContainerLive);
+}
+
+#[test]
+#[ignore = "needs Docker and nginx: ./scripts/test"]
+fn nginx_is_left_alone_while_a_deploy_is_at_work() {
+    let stage = Stage::live(Kind::HostLive);
+    stage.deploy("v1");
+    let slow = stage.image("v2", &AppImage::version("v2").env("START_DELAY_MS", "5000"));
+    let mut deploy = stage.command(&["deploy", "--image", &slow]).spawn().expect("the command");
+    assert!(process::wait_until(Duration::from_secs(10), || stage.running().len() == 2), "no candidate");
+    stage.bluegreen(&["nginx", "remove"]).expect(10).says(&["deploy"]);
+    stage.bluegreen(&["nginx", "check"]).expect(0);
+    assert!(deploy.wait().expect("the command").success());
+    stage.serves("v2");
 }

@@ -3,29 +3,32 @@
 use std::fmt::Write as _;
 
 use bluegreen_core::adapter::nginx::{Examination, Finding, Installation, LineChange, Nginx, UserLine};
-use bluegreen_core::port::{FileChange, ProxyError};
+use bluegreen_core::port::{FileChange, Holder, Journal as _, Lease, ProxyError};
 use serde_json::{Value, json};
 
 use super::Context;
-use crate::args::{AppArgs, NginxArgs, NginxCommand};
+use crate::args::{NginxArgs, NginxCommand};
 use crate::config::Mode;
 use crate::exit::Exit;
 use crate::output::Verdict;
 use crate::settings::{self, Target};
-use crate::{explain, ports};
+use crate::{env, explain, ports};
 
 /// One of the three.
 pub(super) fn nginx(cx: &Context, command: &NginxCommand) -> Verdict {
     match command {
-        NginxCommand::Install(args) => with_nginx(cx, "nginx install", &args.app, async |nginx, target| {
-            install(nginx, target, args).await
-        }),
-        NginxCommand::Remove(args) => {
-            with_nginx(cx, "nginx remove", &args.app, async |nginx, target| remove(nginx, target, args).await)
+        NginxCommand::Install(args) => {
+            with_nginx(cx, "nginx install", args, async |nginx, target| install(nginx, target, args).await)
         }
-        NginxCommand::Check(args) => with_nginx(cx, "nginx check", args, async |nginx, target| {
-            nginx.examine(&target.app.spec.name).await.map(|found| checked(target, &found))
-        }),
+        NginxCommand::Remove(args) => {
+            with_nginx(cx, "nginx remove", args, async |nginx, target| remove(nginx, target, args).await)
+        }
+        NginxCommand::Check(app) => {
+            let args = NginxArgs { app: app.clone(), dry_run: true };
+            with_nginx(cx, "nginx check", &args, async |nginx, target| {
+                nginx.examine(&target.app.spec.name).await.map(|found| checked(target, &found))
+            })
+        }
     }
 }
 
@@ -65,14 +68,19 @@ async fn remove(nginx: &Nginx, target: &Target, args: &NginxArgs) -> Result<Verd
 fn with_nginx(
     cx: &Context,
     command: &'static str,
-    args: &AppArgs,
+    args: &NginxArgs,
     work: impl AsyncFnOnce(&Nginx, &Target) -> Result<Verdict, ProxyError>,
 ) -> Verdict {
-    let target = match settings::target(&cx.global, args) {
+    let target = match settings::target(&cx.global, &args.app) {
         Ok(target) => target,
         Err(error) => return explain::settings(command, &error, cx.out.is_styled()),
     };
     Context::block_on(command, async {
+        // A deploy at the same time would move the flags under our feet.
+        let _lease = match lock(cx, command, &target, args).await {
+            Ok(lease) => lease,
+            Err(verdict) => return *verdict,
+        };
         match ports::nginx(&target, &cx.env) {
             Ok(nginx) => match work(&nginx, &target).await {
                 Ok(verdict) => verdict,
@@ -81,6 +89,26 @@ fn with_nginx(
             Err(error) => Context::not_connected(command, &target, &error),
         }
     })
+}
+
+/// The application's lock, where something is going to be changed.
+async fn lock(
+    cx: &Context,
+    command: &'static str,
+    target: &Target,
+    args: &NginxArgs,
+) -> Result<Option<Lease>, Box<Verdict>> {
+    if args.dry_run {
+        return Ok(None);
+    }
+    let refused = |error: &dyn std::error::Error| {
+        let message = format!("{command} for {} was refused", target.app.spec.name);
+        Box::new(explain::other(command, Exit::Refused, message, error))
+    };
+    let id = cx.deployment_id(None, false).map_err(|error| refused(&error))?;
+    let holder = Holder::new(std::process::id(), env::host_name(), command, id);
+    let lease = ports::journal(target, &cx.env).lock(&target.app.spec.name, &holder).await;
+    lease.map(Some).map_err(|error| refused(&error))
 }
 
 /// What is in place, what is not, and what is left for a person to do.

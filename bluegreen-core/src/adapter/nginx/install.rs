@@ -17,7 +17,7 @@ use super::live::{Flag, Live};
 use super::process::{self, Worker};
 use super::render::{self, Rendered};
 use super::userline::{Edit, UserLine};
-use super::{public, unified};
+use super::{PublicUrl, public, unified};
 
 /// How live mode is installed in an nginx.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +65,8 @@ struct Wanted<'a> {
     generation: Option<&'a String>,
     /// The colour that answers through it, when one did before.
     serves: Option<Color>,
+    /// What a client's request must have an answer from.
+    answers: Option<&'a PublicUrl>,
 }
 
 impl Live<'_> {
@@ -140,7 +142,7 @@ impl Live<'_> {
         let flags = if first || !edits.is_empty() { self.steps(adoption.serves)? } else { Vec::new() };
         let written = self.write(&rendered, &flags, &edits).map_err(other("write nginx's files"));
         let serves = adoption.serves.filter(|_| !edits.is_empty());
-        let wanted = Wanted { generation: Some(&rendered.generation), serves };
+        let wanted = Wanted { generation: Some(&rendered.generation), serves, answers: None };
         self.settle(master, &before, written, earlier, wanted).await.map(|()| changes)
     }
 
@@ -215,23 +217,24 @@ impl Live<'_> {
         let changes = Self::removed(&edits, &before);
         if !changes.is_empty() {
             let earlier = self.generation().await;
-            // Asked for while the include still tells where.
-            let public = match (&self.site.public, serves) {
+            // Looked for while the include still tells where. What does not answer before need not after.
+            let mut public = match (&self.site.public, serves) {
                 (Some(url), Some(_)) => Some(url.clone()),
                 (None, Some(_)) if !edits.is_empty() => self.discover().await?,
                 _ => None,
             };
+            if let Some(url) = &public
+                && public::ask(self.site, url).await.is_err()
+            {
+                public = None;
+            }
             let removed = edits
                 .iter()
                 .try_for_each(exchange)
                 .and_then(|()| paths.iter().try_for_each(|path| atomic::remove(path).map(drop)));
             let removed = removed.map_err(other("remove nginx's files"));
-            let wanted = Wanted { generation: None, serves: None };
+            let wanted = Wanted { generation: None, serves: None, answers: public.as_ref() };
             self.settle(master, &before, removed, earlier, wanted).await?;
-            if let Some(url) = public {
-                // Nothing is taken back: the plain line is what the user asked for. It is told.
-                public::ask(self.site, &url).await?;
-            }
         }
         // Nothing looks at the flags any more.
         let tidy = ["green", "none"].iter().try_for_each(|kind| atomic::remove(&self.flag(kind)).map(drop));
@@ -267,7 +270,7 @@ impl Live<'_> {
             .map_err(|error| not_restored(format!("the files in {}: {error}", self.dir.display())))?;
         if signalled {
             let mut again = false;
-            let wanted = Wanted { generation: served.as_ref(), serves: None };
+            let wanted = Wanted { generation: served.as_ref(), serves: None, answers: None };
             self.load(master, wanted, &mut again).await.map_err(|error| not_restored(error.to_string()))?;
         }
         // Only now: until the reload above, nginx may have looked at them for each request.
@@ -315,6 +318,9 @@ impl Live<'_> {
                 None => self.discover().await?,
             };
             self.verify(&self.site.slots.of(color).backend(), public).await?;
+        }
+        if let Some(url) = wanted.answers {
+            public::ask(self.site, url).await?;
         }
         Ok(())
     }
