@@ -5,7 +5,6 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 use bluegreen_testkit::docker::{AppImage, docker};
 use bluegreen_testkit::process;
@@ -44,7 +43,7 @@ fn a_docker_that_is_not_there_is_refused_with_its_address_and_how_to_start_it() 
     // One that takes the call and never answers.
     let hanging = stage.dir().join("hanging.sock");
     let _listener = UnixListener::bind(&hanging).expect("a socket");
-    let began = Instant::now();
+    let began = tokio::time::Instant::now();
     stage.refuses(
         &mut at(&hanging),
         &["cannot be reached at unix://", "hanging.sock", "does not answer", start],

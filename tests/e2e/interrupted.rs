@@ -93,7 +93,7 @@ fn asked_to_stop(kind: Kind, signal: &str) {
             let containers = turns.stage.containers(&[]).len();
             turns.settled_on(turns.serving, &of);
             // A container that an earlier deploy kept may be there; this run's own may not.
-            let left = run.seen.iter().find_map(|line| line.contains("\"begun\"").then_some(line));
+            let left = run.seen.iter().find(|line| line.contains("\"begun\""));
             let id = serde_json::from_str::<Value>(left.expect("it began")).expect("JSON");
             let label = format!("label=bluegreen.deployment={}", id["deployment"].as_str().expect("an id"));
             assert!(turns.stage.containers(&["--filter", &label]).is_empty(), "{of}: the candidate is left");

@@ -69,6 +69,7 @@ pub enum Kind {
 }
 
 /// An nginx in front of an application `web` that is not deployed yet.
+#[allow(dead_code, reason = "a stage tells more than every set of tests asks")]
 pub struct Stage {
     pub run: Run,
     pub nginx: Box<dyn Nginx>,
@@ -149,6 +150,7 @@ impl Stage {
     }
 
     /// Where nginx reaches the green colour, or the blue one.
+    #[allow(dead_code, reason = "a stage tells more than every set of tests asks")]
     pub fn endpoint(&self, green: bool) -> SocketAddr {
         self.slots[usize::from(green)]
     }

@@ -60,7 +60,7 @@ async fn a_stopped_container_is_replaced_also_after_a_replacement_that_was_cut_o
         let now = bed.run(&with(value)).await;
         assert_ne!(now.id, before.id);
         let listed: Vec<_> = bed.docker.list(&bed.app()).await.unwrap();
-        assert_eq!(listed, [now.clone()], "nothing is left beside it");
+        assert_eq!(listed, std::slice::from_ref(&now), "nothing is left beside it");
         before = now;
     }
 }
