@@ -8,7 +8,6 @@
 mod clients;
 mod deploys;
 #[path = "../e2e/stage.rs"]
-#[allow(dead_code, reason = "shared with the end-to-end tests, which use all of it")]
 mod e2e;
 mod stage;
 mod switches;

@@ -292,8 +292,8 @@ impl Proxy for Nginx {
             // Nothing is reloaded: what is lost all the same is no matter of nginx.
             Switch::Live(live) => (self.public(app, &live).await?, None),
             Switch::Rewrite(rewrite) => {
-                let cost = rewrite.cost().await?;
-                (rewrite.public().await, cost.map(|cost| format!("{cost}; the live switch loses none")))
+                let loss = rewrite.loss().await?;
+                (rewrite.public().await, loss.map(|loss| format!("{}; {}", loss.found, loss.change)))
             }
         };
         Ok(Arc::new(client::Visitor::new(url, asking, remedy)?))
