@@ -15,7 +15,7 @@ use tokio::sync::watch;
 #[derive(Parser)]
 #[command(name = "load")]
 struct Arguments {
-    /// Where to: http[s]://host[:port][/path]; with TLS any certificate is taken
+    /// Where to, as in `http://host[:port][/path]` or `https://…`; with TLS any certificate is taken
     #[arg(long)]
     url: String,
     /// Connections of a mode, as in new=2 (repeatable; new, keepalive, gaps, naive, post, slow, slow-new, stream,

@@ -66,6 +66,18 @@ impl Mode {
         Self::WebSocket,
     ];
 
+    /// Those that any server of HTTP/1.1 with the sample application behind it answers within a second or so.
+    pub const SHORT: [Self; 8] = [
+        Self::New,
+        Self::Keepalive,
+        Self::Gaps,
+        Self::Naive,
+        Self::Post,
+        Self::Slow,
+        Self::SlowNew,
+        Self::Stream,
+    ];
+
     /// Its name on the command line and in a report.
     pub const fn name(self) -> &'static str {
         match self {
