@@ -104,6 +104,8 @@ pub(crate) enum Command {
     Status(AppArgs),
     /// Settle a run that was interrupted: undo it before its commit point, finish it after
     Recover(RunArgs),
+    /// Stop the previous release's container when the time for which it is kept warm is over
+    Retire(RetireArgs),
     /// What deploy would do, step by step, with the nginx diff; touches nothing
     Plan(Box<InputArgs>),
     /// Prepare nginx for the live switch
@@ -211,6 +213,19 @@ pub(crate) struct NginxArgs {
     /// Only show what would be changed; touch nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+/// `retire`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RetireArgs {
+    #[command(flatten)]
+    pub(crate) app: AppArgs,
+    /// Also when its time is not over yet
+    #[arg(long)]
+    pub(crate) now: bool,
+    /// Wait that long for another run on this application to end, as 90s or 10m
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(crate) wait: Option<Duration>,
 }
 
 /// `nginx …`.

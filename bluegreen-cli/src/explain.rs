@@ -115,6 +115,9 @@ fn next(command: &str, failure: &Failure, target: &Target) -> String {
             "mend the application for what `receipt` asks, or the limit, then deploy again".to_owned()
         }
         Cause::NotMeasured { .. } => NO_WAY_IN.to_owned(),
+        Cause::DiskLow { .. } => {
+            "make room: docker system df shows what takes it; or lower `retain.min_free`".to_owned()
+        }
         Cause::Cancelled => format!("when you are ready: bluegreen {command} {again} …"),
         Cause::Superseded { .. } => {
             "give the deployment a new id, or deploy the image as a new deployment".to_owned()

@@ -89,6 +89,11 @@ pub enum Record {
         /// What.
         receipt: Receipt,
     },
+    /// What a settled run had kept running beside what serves is about to be stopped.
+    Retiring {
+        /// Where it runs.
+        color: Color,
+    },
     /// The run is settled.
     Ended {
         /// How.
@@ -113,7 +118,8 @@ pub enum Outcome {
 pub struct Entry {
     /// Its number, from 1, without gaps.
     pub seq: u64,
-    /// When it was written, by this host's clock. For people: nothing is decided by it.
+    /// When it was written, by this host's clock. For people, and for how long something is kept running: what serves
+    /// is never decided by it.
     pub at: Timestamp,
     /// What happened.
     pub record: Record,
@@ -143,6 +149,8 @@ pub struct IllegalRecord {
 pub struct AppState {
     /// Every run, oldest first.
     pub runs: Vec<Run>,
+    /// The colour that was let go since the last run, which had kept it running.
+    pub retiring: Option<Color>,
     /// How many records there were.
     pub records: u64,
 }
@@ -298,6 +306,7 @@ impl AppState {
             if self.open().is_some() {
                 return Err("a run begins while another is not settled");
             }
+            self.retiring = None;
             self.runs.push(Run {
                 deployment: deployment.clone(),
                 verb: *verb,
@@ -316,6 +325,13 @@ impl AppState {
             });
             return Ok(());
         }
+        if let Record::Retiring { color } = entry.record {
+            if self.open().is_some() {
+                return Err("what was kept running is stopped while a run is not settled");
+            }
+            self.retiring = Some(color);
+            return Ok(());
+        }
         let run = self.runs.last_mut().filter(|run| run.outcome.is_none()).ok_or("no run is open")?;
         run.last = entry.at;
         run.apply(&entry.record)
@@ -326,7 +342,7 @@ impl Run {
     fn apply(&mut self, record: &Record) -> Result<(), &'static str> {
         let committed = self.is_committed();
         match record {
-            Record::Begun { .. } => Err("a run begins while another is not settled"),
+            Record::Begun { .. } | Record::Retiring { .. } => Err("it belongs to no run"),
             Record::Started { step } if step.is_past_commit() != committed => {
                 Err("a step starts on the wrong side of the commit point")
             }

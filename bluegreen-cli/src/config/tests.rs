@@ -252,3 +252,14 @@ fn a_receipt_is_on_unless_it_is_switched_off_and_its_slips_are_shown() {
         assert!(shown.contains(part), "{text}: {shown}");
     }
 }
+
+#[test]
+fn what_is_retained_may_be_warm_and_wants_room() {
+    let retain = |text: &str| app(&good(&format!("[app.web.retain]\n{text}")), "web").spec.retain;
+    let kept = retain("warm = \"10m\"\nmin_free = \"1g\"\n");
+    assert_eq!((kept.warm, kept.min_free), (Some(Duration::from_mins(10)), 1 << 30));
+    assert_eq!((retain("").warm, retain("warm = \"0s\"\n").warm), (None, None));
+    assert_eq!((retain("").min_free, retain("min_free = \"0b\"\n").min_free), (500_000_000, 0));
+    assert!(bad("[app.web.retain]\nmin_free = \"5\"\n").contains("has no unit"));
+    assert!(bad("[app.web.retain]\nwarm = 10\n").contains("a number has no unit"));
+}

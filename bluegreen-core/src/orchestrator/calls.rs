@@ -41,13 +41,18 @@ impl Orchestrator {
         .await
     }
 
-    /// Brings the image here, if it is not. Credentials are fetched for each attempt: a token may expire in the
-    /// middle.
-    pub(super) async fn pull(&self, image: &PinnedImage) -> Result<(), Cause> {
+    pub(super) async fn has_image(&self, image: &PinnedImage) -> Result<bool, Cause> {
         let call = self.ports.runtime.has_image(image);
-        if within(self.spec.limits.runtime, "looking for the image", call).await? {
-            return Ok(());
-        }
+        within(self.spec.limits.runtime, "looking for the image", call).await
+    }
+
+    pub(super) async fn free_space(&self) -> Result<Option<u64>, Cause> {
+        let call = self.ports.runtime.free_space();
+        within(self.spec.limits.runtime, "looking for room on the disk", call).await
+    }
+
+    /// Brings the image here. Credentials are fetched for each attempt: a token may expire in the middle.
+    pub(super) async fn pull(&self, image: &PinnedImage) -> Result<(), Cause> {
         let once = || async {
             let auth = if image.source() == ImageSource::Local {
                 None

@@ -101,6 +101,14 @@ pub enum Cause {
         /// Why not.
         reason: String,
     },
+    /// There is less room on the disk than a pull is to have.
+    #[error("only {} MB are free where images are kept, and {} MB are wanted before a pull", .free / 1_000_000, .wanted / 1_000_000)]
+    DiskLow {
+        /// The bytes that are free.
+        free: u64,
+        /// How many are wanted.
+        wanted: u64,
+    },
     /// A call did not come back in time. Its effect may have happened.
     #[error("{operation} did not end within {}", seconds(*.after))]
     Timeout {

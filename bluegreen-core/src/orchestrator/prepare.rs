@@ -221,8 +221,16 @@ impl Orchestrator {
                 found.push((color, instance));
             }
         }
+        let mut warm = None;
         let serving = match self.active().await {
-            Ok(serving) => Ok(Self::serving_now(&state, &serving, &found)),
+            Ok(serving) => {
+                let now = Self::serving_now(&state, &serving, &found);
+                let at = |color| found.iter().find(|(at, _)| *at == color).map(|(_, found)| found.clone());
+                let observed = Observed { serving, blue: at(Color::Blue), green: at(Color::Green) };
+                let kept = self.warm_instance(&state, &observed);
+                warm = kept.map(|(instance, left)| super::Warm::new(instance.name.clone(), left));
+                Ok(now)
+            }
             Err(cause) => Err(super::failure::chain(&cause)),
         };
         let mut findings = Vec::new();
@@ -235,6 +243,7 @@ impl Orchestrator {
             serving,
             since: state.runs.iter().rfind(|run| run.is_serving()).map(|run| run.last),
             instances,
+            warm,
             rollback_to: state.rollback_target().map(|release| release.image().to_string()),
             unfinished: state.open().map(run_view),
             last: state.runs.last().map(run_view),

@@ -79,6 +79,7 @@ async fn play(
     stop: CancellationToken,
 ) {
     let found = tokio::select! {
+        biased;
         found = orchestrator.client(&policy) => found,
         () = stop.cancelled() => return,
     };
@@ -93,6 +94,7 @@ async fn play(
     let (mut kept_is_free, mut turn) = (true, Connection::Kept);
     loop {
         tokio::select! {
+            biased;
             () = stop.cancelled() => break,
             Some(ended) = under_way.join_next(), if !under_way.is_empty() => {
                 kept_is_free |= matches!(ended, Ok(Connection::Kept));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use crate::model::{AppName, Color, DeploymentId, LongLived, Receipt};
+use crate::model::{AppName, Color, DeploymentId, InstanceName, LongLived, Receipt};
 use crate::plan::Step;
 use crate::port::InFlight;
 use crate::state::Verb;
@@ -137,6 +137,8 @@ pub struct Status {
     pub since: Option<Timestamp>,
     /// Its containers.
     pub instances: Vec<InstanceView>,
+    /// What is kept running beside what serves.
+    pub warm: Option<Warm>,
     /// What a rollback would go to.
     pub rollback_to: Option<String>,
     /// A run that was cut off and is not settled.
@@ -145,6 +147,43 @@ pub struct Status {
     pub last: Option<RunView>,
     /// What a person should know: things that do not fit together.
     pub findings: Vec<String>,
+}
+
+/// A container that is kept running beside what serves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Warm {
+    /// Its name.
+    pub name: InstanceName,
+    /// How long yet; zero when it is due to be stopped.
+    #[serde(rename = "left_ms", serialize_with = "millis")]
+    pub left: Duration,
+}
+
+impl Warm {
+    pub(super) const fn new(name: InstanceName, left: Duration) -> Self {
+        Self { name, left }
+    }
+}
+
+/// What a look after what is kept warm did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Retired {
+    /// The application.
+    pub app: AppName,
+    /// What was stopped.
+    pub stopped: Option<InstanceName>,
+    /// What is kept warm for some time yet.
+    pub warm: Option<Warm>,
+    /// An earlier run that was settled first.
+    pub recovered: Option<DeploymentId>,
+}
+
+impl Retired {
+    pub(super) const fn nothing(app: AppName) -> Self {
+        Self { app, stopped: None, warm: None, recovered: None }
+    }
 }
 
 /// One container.

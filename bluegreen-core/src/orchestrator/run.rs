@@ -8,7 +8,7 @@ use super::failure::chain;
 use super::receipt::{Phase, Watch};
 use super::{Aftermath, Cause, DrainReport, Failure, Log, Orchestrator, Report, StepTime};
 use crate::event::Event;
-use crate::model::{Backend, Color, DeploymentId, Receipt, Release, RestartPolicy, Slot};
+use crate::model::{Backend, Color, DeploymentId, Receipt, Release, Slot};
 use crate::plan::{PLAN, Step};
 use crate::port::{Instance, InstanceState, Proof};
 use crate::state::{Outcome, Record, Verb};
@@ -196,7 +196,7 @@ impl<'a> Deployment<'a> {
         match step {
             Step::Resolve => Ok(self.candidate.image().to_string()),
             Step::Pull => {
-                orchestrator.pull(self.candidate.image()).await?;
+                self.pull(log).await?;
                 Ok(format!("{} is here", self.candidate.image()))
             }
             Step::Start => {
@@ -267,44 +267,6 @@ impl<'a> Deployment<'a> {
 
     pub(super) fn lost(&self, state: &InstanceState) -> Cause {
         Cause::CandidateLost { name: self.slot().name.to_string(), state: state.to_string() }
-    }
-
-    /// Stops the previous colour and removes the images of releases that are no longer kept.
-    async fn retire(&self, log: &Log) -> Result<String, Cause> {
-        let orchestrator = self.orchestrator;
-        let mut detail = "no previous release".to_owned();
-        if let Some(slot) = self.previous_slot()
-            && let Some(instance) = orchestrator.find(slot).await?
-        {
-            let ours = instance.owned.as_ref().is_some_and(|owned| owned.app == orchestrator.spec.name);
-            if ours || orchestrator.spec.adopt {
-                orchestrator.ensure_stopped(&instance.id).await?;
-                // With `always` the Engine would start a kept container again at its next start.
-                let keep = orchestrator.spec.retain.keep_stopped
-                    && orchestrator.spec.options.restart != RestartPolicy::Always;
-                if !keep {
-                    orchestrator.ensure_removed(&instance.id).await?;
-                }
-                detail = format!("{} is {}", slot.name, if keep { "stopped and kept" } else { "removed" });
-            }
-        }
-        self.prune(log).await;
-        Ok(detail)
-    }
-
-    /// Removes images of releases beyond those that are kept. An image that stays is no reason to fail.
-    async fn prune(&self, log: &Log) {
-        let releases = log.state().releases();
-        let kept = self.orchestrator.spec.retain.releases as usize + 1;
-        let (beyond, keep) = releases.split_at(releases.len().saturating_sub(kept));
-        for release in beyond {
-            let image = release.image();
-            let needed = keep.iter().any(|kept| kept.image().digest() == image.digest())
-                || self.candidate.image().digest() == image.digest();
-            if !needed && let Err(cause) = self.orchestrator.ensure_image_removed(image).await {
-                self.orchestrator.warn(format!("image {image} was not removed: {}", chain(&cause)));
-            }
-        }
     }
 
     fn report(&self) -> Report {

@@ -171,6 +171,10 @@ impl ContainerRuntime for Fake {
         found.await.map_err(runtime_failure)
     }
 
+    async fn free_space(&self) -> Result<Option<u64>, RuntimeError> {
+        self.call("runtime.free_space", &"", |inner| inner.free_space).await.map_err(runtime_failure)
+    }
+
     async fn ensure_running(&self, spec: &InstanceSpec) -> Result<Instance, RuntimeError> {
         let name = &spec.slot.name;
         let started = self.call("runtime.ensure_running", name, |inner| {
@@ -216,7 +220,7 @@ impl ContainerRuntime for Fake {
 
     async fn ensure_stopped(&self, id: &InstanceId, _grace: Option<Duration>) -> Result<(), RuntimeError> {
         let stopped = self.call("runtime.ensure_stopped", id, |inner| {
-            inner.announced("a stop", &[Step::Start]);
+            inner.announced_end("a stop");
             for container in inner.containers.values_mut().filter(|container| container.id == id.as_str()) {
                 container.running_since = None;
             }
@@ -226,7 +230,7 @@ impl ContainerRuntime for Fake {
 
     async fn ensure_removed(&self, id: &InstanceId) -> Result<(), RuntimeError> {
         let removed = self.call("runtime.ensure_removed", id, |inner| {
-            inner.announced("a removal", &[Step::Start]);
+            inner.announced_end("a removal");
             inner.containers.retain(|_, container| container.id != id.as_str());
         });
         removed.await.map_err(runtime_failure)
@@ -377,6 +381,7 @@ impl Journal for Fake {
             Record::Undone { step } => format!("undone {step}"),
             Record::UndoFailed { step, .. } => format!("undo failed {step}"),
             Record::Receipt { .. } => "receipt".to_owned(),
+            Record::Retiring { color } => format!("retiring {color}"),
             Record::Ended { outcome } => format!("ended {outcome:?}"),
         };
         self.call("journal.append", &subject, |inner| inner.append(record)).await.map_err(journal_failure)
