@@ -18,6 +18,7 @@ mod receipt;
 mod registry;
 mod script_compat;
 mod script_refusals;
+mod warm;
 
 mod luck;
 
