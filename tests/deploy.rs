@@ -328,29 +328,6 @@ async fn a_rollback_that_fails_leaves_what_serves_and_stops_the_kept_one_again()
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_drain_waits_for_what_is_in_flight_and_no_longer() {
-    let world = world();
-    deploy(&world, "1").await.unwrap();
-    world.in_flight(Color::Blue, 3, Some(Duration::from_secs(7)));
-    let report = deploy(&world, "2").await.unwrap();
-    let drain = report.drain.unwrap();
-    assert!(drain.is_clean());
-    assert!((7000..7200).contains(&drain.elapsed.as_millis()), "{drain:?}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_drain_ends_at_its_cap_and_says_what_was_left() {
-    let world = world();
-    deploy(&world, "1").await.unwrap();
-    world.in_flight(Color::Blue, 3, None);
-    let report = deploy(&world, "2").await.unwrap();
-    let drain = report.drain.unwrap();
-    assert_eq!(drain.connections_left, 3);
-    assert!((30_000..30_200).contains(&drain.elapsed.as_millis()), "{drain:?}");
-    serves(&world, "2", &["web-green"]);
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_retire_that_fails_leaves_the_candidate_serving_and_the_next_run_finishes() {
     let world = world();
     deploy(&world, "1").await.unwrap();

@@ -104,6 +104,8 @@ pub(crate) enum Command {
     Status(AppArgs),
     /// Settle a run that was interrupted: undo it before its commit point, finish it after
     Recover(RunArgs),
+    /// Stop the previous release's container when the time for which it is kept warm is over
+    Retire(RetireArgs),
     /// What deploy would do, step by step, with the nginx diff; touches nothing
     Plan(Box<InputArgs>),
     /// Prepare nginx for the live switch
@@ -203,13 +205,36 @@ pub(crate) struct RunArgs {
     pub(crate) time: TimeArgs,
 }
 
+/// `nginx install` and `nginx remove`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct NginxArgs {
+    #[command(flatten)]
+    pub(crate) app: AppArgs,
+    /// Only show what would be changed; touch nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// `retire`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RetireArgs {
+    #[command(flatten)]
+    pub(crate) app: AppArgs,
+    /// Also when its time is not over yet
+    #[arg(long)]
+    pub(crate) now: bool,
+    /// Wait that long for another run on this application to end, as 90s or 10m
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(crate) wait: Option<Duration>,
+}
+
 /// `nginx …`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum NginxCommand {
     /// Show the diff, write the include files and the one changed line, test, apply; put back on failure
-    Install(AppArgs),
-    /// Take all of it out again
-    Remove(AppArgs),
+    Install(NginxArgs),
+    /// Take all of it out again: your line goes to the colour that serves, the files go; put back on failure
+    Remove(NginxArgs),
     /// Say whether this nginx can switch live, why not, and what to change; touches nothing
     Check(AppArgs),
 }

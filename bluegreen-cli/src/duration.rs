@@ -92,6 +92,15 @@ pub(crate) fn short(duration: Duration) -> String {
     }
 }
 
+/// The same where fractions of a millisecond count.
+pub(crate) fn precise(duration: Duration) -> String {
+    match duration.as_micros() {
+        micros @ 0..10_000 => format!("{}.{} ms", micros / 1_000, micros % 1_000 / 100),
+        micros @ 10_000..1_000_000 => format!("{} ms", micros / 1_000),
+        _ => format!("{:.1} s", duration.as_secs_f64()),
+    }
+}
+
 fn suggestion(unit: &str) -> Option<&'static str> {
     match unit.to_ascii_lowercase().as_str() {
         "s" | "sec" | "secs" | "second" | "seconds" => Some("s"),

@@ -10,7 +10,7 @@ use bluegreen_core::port::{JournalError, ProxyError, RegistryError, RuntimeError
 
 use crate::args::PullArg;
 use crate::exit::Exit;
-use crate::output::{Explained, Verdict};
+use crate::output::{Explained, Verdict, receipt};
 use crate::ports::ConnectError;
 use crate::settings::{SettingsError, Target};
 
@@ -54,6 +54,8 @@ pub(crate) fn failure(command: &'static str, failure: &Failure, target: &Target)
         causes,
         details,
         log: failure.log.clone(),
+        clients: failure.receipt.iter().flat_map(receipt::lines).collect(),
+        receipt: serde_json::to_value(&failure.receipt).unwrap_or_default(),
         serving: failure.serving.as_ref().map(serving),
         serving_now: serde_json::to_value(&failure.serving).unwrap_or_default(),
     };
@@ -109,6 +111,13 @@ fn next(command: &str, failure: &Failure, target: &Target) -> String {
         }
         Cause::Journal(_) => "check the state directory: it must be writable and have room".to_owned(),
         Cause::Gate(_) | Cause::CandidateLost { .. } => "mend the application, then deploy again".to_owned(),
+        Cause::ClientsFailed { .. } => {
+            "mend the application for what `receipt` asks, or the limit, then deploy again".to_owned()
+        }
+        Cause::NotMeasured { .. } => NO_WAY_IN.to_owned(),
+        Cause::DiskLow { .. } => {
+            "make room: docker system df shows what takes it; or lower `retain.min_free`".to_owned()
+        }
         Cause::Cancelled => format!("when you are ready: bluegreen {command} {again} …"),
         Cause::Superseded { .. } => {
             "give the deployment a new id, or deploy the image as a new deployment".to_owned()
@@ -116,6 +125,9 @@ fn next(command: &str, failure: &Failure, target: &Target) -> String {
         _ => format!("bluegreen status {again}"),
     }
 }
+
+const NO_WAY_IN: &str =
+    "set `url` in [nginx] to a plain HTTP address of this host, or take `receipt.max_failures` out";
 
 fn registry(error: &RegistryError) -> String {
     match error {
@@ -235,6 +247,7 @@ fn proxy(error: &ProxyError, target: &Target) -> String {
         ProxyError::Broken { .. } => {
             "mend nginx's configuration until nginx -t passes, then deploy again".to_owned()
         }
+        ProxyError::NoWayIn { .. } => NO_WAY_IN.to_owned(),
         ProxyError::Refused { reason } if reason.contains("host not found in upstream") => unresolved(target),
         ProxyError::Unrecognized { .. } => format!("see what nginx needs: bluegreen nginx check {again}"),
         _ => format!("bluegreen nginx check {again}"),

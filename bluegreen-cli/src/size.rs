@@ -6,12 +6,12 @@ pub(crate) const EXPECTED: &str = "a size like \"512m\" or \"1g\"";
 /// The Engine refuses less (6 MB), with a message that does not name the setting.
 const SMALLEST: u64 = 6 * 1024 * 1024;
 
-/// Reads a memory limit in bytes.
+/// Reads a size in bytes.
 ///
 /// # Errors
 ///
 /// When the unit is missing or unknown, or the value is out of range; the text says what would be right.
-pub(crate) fn parse(text: &str) -> Result<u64, String> {
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let trimmed = text.trim();
     let digits = trimmed.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = trimmed.split_at(digits);
@@ -31,12 +31,18 @@ pub(crate) fn parse(text: &str) -> Result<u64, String> {
         _ => return Err(format!("{text:?} has an unknown unit {unit:?}: expected b, k, m or g")),
     };
     let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
-    match bytes.filter(|bytes| i64::try_from(*bytes).is_ok()) {
-        Some(bytes) if bytes < SMALLEST => {
-            Err(format!("{text:?} is too small: Docker wants at least \"6m\""))
-        }
-        Some(bytes) => Ok(bytes),
-        None => Err(format!("{text:?} is too large")),
+    bytes.filter(|bytes| i64::try_from(*bytes).is_ok()).ok_or_else(|| format!("{text:?} is too large"))
+}
+
+/// Reads a memory limit in bytes.
+///
+/// # Errors
+///
+/// As [`bytes`], and when it is less than a container can be given.
+pub(crate) fn parse(text: &str) -> Result<u64, String> {
+    match bytes(text)? {
+        bytes if bytes < SMALLEST => Err(format!("{text:?} is too small: Docker wants at least \"6m\"")),
+        bytes => Ok(bytes),
     }
 }
 

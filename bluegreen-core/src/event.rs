@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::model::{AppName, Color, DeploymentId};
+use crate::model::{AppName, Color, DeploymentId, Receipt};
 use crate::plan::Step;
 use crate::port::{Holder, InFlight, PullProgress};
 use crate::state::Verb;
@@ -117,6 +117,11 @@ pub enum Event {
     Undone {
         /// Which.
         step: Step,
+    },
+    /// What clients saw of the run.
+    Receipt {
+        /// What.
+        receipt: Receipt,
     },
     /// Something that a person should know and that stops nothing.
     Warning {

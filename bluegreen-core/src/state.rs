@@ -9,7 +9,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{AppName, Color, DeploymentId, Release};
+use crate::model::{AppName, Color, DeploymentId, Receipt, Release};
 use crate::plan::{PLAN, Step};
 
 /// What a deployment was asked to be.
@@ -84,6 +84,16 @@ pub enum Record {
         /// Why, for a person.
         error: String,
     },
+    /// What clients saw of the run. History: nothing is decided by it, and a run may be without it.
+    Receipt {
+        /// What.
+        receipt: Receipt,
+    },
+    /// What a settled run had kept running beside what serves is about to be stopped.
+    Retiring {
+        /// Where it runs.
+        color: Color,
+    },
     /// The run is settled.
     Ended {
         /// How.
@@ -108,7 +118,8 @@ pub enum Outcome {
 pub struct Entry {
     /// Its number, from 1, without gaps.
     pub seq: u64,
-    /// When it was written, by this host's clock. For people: nothing is decided by it.
+    /// When it was written, by this host's clock. For people, and for how long something is kept running: what serves
+    /// is never decided by it.
     pub at: Timestamp,
     /// What happened.
     pub record: Record,
@@ -138,6 +149,8 @@ pub struct IllegalRecord {
 pub struct AppState {
     /// Every run, oldest first.
     pub runs: Vec<Run>,
+    /// The colour that was let go since the last run, which had kept it running.
+    pub retiring: Option<Color>,
     /// How many records there were.
     pub records: u64,
 }
@@ -170,6 +183,8 @@ pub struct Run {
     pub failure: Option<(Step, String)>,
     /// The undo that failed and why.
     pub stuck: Option<(Step, String)>,
+    /// What clients saw of it, when somebody looked.
+    pub receipt: Option<Receipt>,
     /// How it ended, when it did.
     pub outcome: Option<Outcome>,
 }
@@ -291,6 +306,7 @@ impl AppState {
             if self.open().is_some() {
                 return Err("a run begins while another is not settled");
             }
+            self.retiring = None;
             self.runs.push(Run {
                 deployment: deployment.clone(),
                 verb: *verb,
@@ -304,8 +320,16 @@ impl AppState {
                 unwinding: false,
                 failure: None,
                 stuck: None,
+                receipt: None,
                 outcome: None,
             });
+            return Ok(());
+        }
+        if let Record::Retiring { color } = entry.record {
+            if self.open().is_some() {
+                return Err("what was kept running is stopped while a run is not settled");
+            }
+            self.retiring = Some(color);
             return Ok(());
         }
         let run = self.runs.last_mut().filter(|run| run.outcome.is_none()).ok_or("no run is open")?;
@@ -318,7 +342,7 @@ impl Run {
     fn apply(&mut self, record: &Record) -> Result<(), &'static str> {
         let committed = self.is_committed();
         match record {
-            Record::Begun { .. } => Err("a run begins while another is not settled"),
+            Record::Begun { .. } | Record::Retiring { .. } => Err("it belongs to no run"),
             Record::Started { step } if step.is_past_commit() != committed => {
                 Err("a step starts on the wrong side of the commit point")
             }
@@ -354,6 +378,10 @@ impl Run {
             }
             Record::UndoFailed { step, error } => {
                 self.stuck = Some((*step, error.clone()));
+                Ok(())
+            }
+            Record::Receipt { receipt } => {
+                self.receipt = Some(receipt.clone());
                 Ok(())
             }
             Record::Ended { outcome: Outcome::Committed } if !committed => {

@@ -8,13 +8,17 @@ mod script_stage;
 mod stage;
 
 mod credentials;
+mod drain;
 mod main_job;
 mod memory;
+mod nginx_verbs;
 mod other_registries;
 mod pull;
+mod receipt;
 mod registry;
 mod script_compat;
 mod script_refusals;
+mod warm;
 
 mod luck;
 

@@ -2,6 +2,7 @@
 
 mod nginx;
 mod other;
+mod retire;
 mod run;
 mod show;
 #[cfg(test)]
@@ -36,6 +37,7 @@ pub(crate) fn execute(cli: Cli, env: Environment) -> Exit {
         Command::Deploy(args) => run::deploy(&cx, &args),
         Command::Rollback(args) => run::rollback(&cx, &args),
         Command::Recover(args) => run::recover(&cx, &args),
+        Command::Retire(args) => retire::retire(&cx, &args),
         Command::Plan(args) => show::plan(&cx, &args),
         Command::Status(args) => show::status(&cx, &args),
         Command::Nginx(command) => nginx::nginx(&cx, &command),

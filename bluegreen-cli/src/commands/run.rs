@@ -1,5 +1,6 @@
 //! The verbs that change what serves: deploy, rollback, recover.
 
+use bluegreen_core::model::LongLived;
 use bluegreen_core::orchestrator::{Report, Request};
 use bluegreen_core::state::{Outcome, Verb};
 use serde_json::json;
@@ -7,7 +8,7 @@ use serde_json::json;
 use super::{Context, Limits};
 use crate::args::{DeployArgs, RunArgs};
 use crate::config::Mode;
-use crate::output::Verdict;
+use crate::output::{Verdict, receipt};
 use crate::settings::{self, Target};
 use crate::{duration, explain, ports};
 
@@ -82,9 +83,10 @@ async fn warn_of_loss(cx: &Context, report: &Report, target: &Target) {
         return;
     }
     if let Ok(nginx) = ports::nginx(target, &cx.env)
-        && let Ok(Some(cost)) = nginx.cost_of_a_switch(&target.app.spec.name).await
+        && let Ok(Some(loss)) = nginx.expected_loss(&target.app.spec.name).await
     {
-        cx.out.warn(&format!("{cost}; the live switch (`mode = \"live\"` in bluegreen.toml) loses none"));
+        let place = loss.place.map_or(String::new(), |place| format!(" ({place})"));
+        cx.out.warn(&format!("{}; {}{place}", loss.found, loss.change));
     }
 }
 
@@ -101,11 +103,18 @@ pub(super) fn done(command: &'static str, report: &Report, target: &Target) -> V
         let total = report.steps.iter().map(|step| step.elapsed).sum();
         text.push_str(&format!(", {} in all", duration::short(total)));
     }
-    if let Some(drain) = report.drain.as_ref().filter(|drain| !drain.is_clean()) {
-        text.push_str(&format!(
-            "\nnot drained when its time was over: {} connections, {} earlier workers",
-            drain.connections_left, drain.stale_workers_left
-        ));
+    if let Some(drain) = &report.drain
+        && let Some(left) = &drain.left
+    {
+        let why = match left.policy {
+            LongLived::Cut => "cut, as `long_lived` asks".to_owned(),
+            _ => format!("not drained after {}", duration::short(drain.elapsed)),
+        };
+        let since = duration::short(left.unchanged);
+        text.push_str(&format!("\n{why}: {left}, unchanged for {since}"));
+    }
+    for line in report.receipt.iter().flat_map(receipt::lines) {
+        text.push_str(&format!("\n{line}"));
     }
     let result = serde_json::to_value(report).unwrap_or_default();
     let mut verdict = Verdict::success(command, text, result);

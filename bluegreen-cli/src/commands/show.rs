@@ -1,13 +1,13 @@
 //! The verbs that only look: plan and status.
 
-use bluegreen_core::orchestrator::{PlanReport, Request, Status};
+use bluegreen_core::orchestrator::{PlanReport, Request, Status, Warm};
 use comfy_table::{ContentArrangement, Table, presets};
 
 use super::{Context, Limits};
 use crate::args::{AppArgs, InputArgs};
-use crate::explain;
-use crate::output::{Verdict, plain};
+use crate::output::{Verdict, plain, receipt};
 use crate::settings::{self, Target};
+use crate::{duration, explain};
 
 /// `plan`.
 pub(super) fn plan(cx: &Context, args: &InputArgs) -> Verdict {
@@ -80,9 +80,13 @@ pub(super) fn shown(status: &Status, target: &Target) -> Verdict {
             format!("{}: {}, {}{ours}", instance.name, instance.state, instance.image),
         ));
     }
+    rows.extend(status.warm.iter().map(|warm| ("kept warm", warm_until(warm))));
     rows.push(("rollback to", status.rollback_to.clone().unwrap_or_else(|| "nothing on record".to_owned())));
     if let Some(run) = status.last.as_ref().filter(|_| status.unfinished.is_none()) {
         rows.push(("last run", format!("{} {} of {}: {}", run.verb, run.deployment, run.image, run.outcome)));
+    }
+    for line in status.last.iter().flat_map(|run| &run.receipt).flat_map(receipt::lines) {
+        rows.push(("", line));
     }
     if let Some(run) = &status.unfinished {
         rows.push((
@@ -104,6 +108,14 @@ pub(super) fn shown(status: &Status, target: &Target) -> Verdict {
     verdict
 }
 
+fn warm_until(warm: &Warm) -> String {
+    if warm.left.is_zero() {
+        format!("{}, due to be stopped", warm.name)
+    } else {
+        format!("{}, for another {}", warm.name, duration::short(warm.left))
+    }
+}
+
 /// The command that this state calls for.
 fn next(status: &Status, target: &Target) -> String {
     let again = &target.again;
@@ -111,6 +123,9 @@ fn next(status: &Status, target: &Target) -> String {
         (Some(_), _) => format!("bluegreen recover {again}"),
         (None, Err(_)) => format!("bluegreen nginx check {again}"),
         (None, Ok(_)) if !status.findings.is_empty() => format!("bluegreen deploy {again} … puts it right"),
+        (None, Ok(_)) if status.warm.as_ref().is_some_and(|warm| warm.left.is_zero()) => {
+            format!("bluegreen retire {again}")
+        }
         (None, Ok(_)) if status.rollback_to.is_some() => format!("to go back: bluegreen rollback {again}"),
         (None, Ok(_)) => format!("bluegreen deploy {again} …"),
     }

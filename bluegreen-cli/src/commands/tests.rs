@@ -6,7 +6,7 @@ use bluegreen_core::model::AppName;
 use bluegreen_core::orchestrator::{Failure, Orchestrator, Report, Request};
 use bluegreen_core::testing::{Fault, Health, When, World};
 
-use super::{run, show};
+use super::{retire, run, show};
 use crate::config::{App, NginxSettings};
 use crate::exit::Exit;
 use crate::explain;
@@ -142,6 +142,35 @@ async fn status_and_plan_say_what_to_type_next() {
     world.tamper_proxy(None);
     report.push_str(&format!("--- tampered\n{}", timeless(text(&status().await))));
     insta::assert_snapshot!(report);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_warm_and_what_was_not_drained_is_said() {
+    let world = world();
+    let mut spec = world.spec();
+    spec.retain.warm = Some(Duration::from_mins(10));
+    let orchestrator = Orchestrator::new(world.ports(), spec);
+    let deploy = async |tag: &str| {
+        let image = format!("r.io/web:{tag}").parse().unwrap();
+        orchestrator.deploy(Request::new(image, tag.parse().unwrap())).await.unwrap()
+    };
+    deploy("1").await;
+    world.in_flight(bluegreen_core::model::Color::Blue, 3, None);
+    let said = text(&run::done("deploy", &deploy("2").await, &target(&world)));
+    assert!(said.contains("not drained after 30.0s: 3 connections, unchanged for 30.0s"), "{said}");
+    let status = async || text(&show::shown(&orchestrator.status().await.unwrap(), &target(&world)));
+    let retire = async |now| {
+        let retired = orchestrator.retire("r".parse().unwrap(), now).await.unwrap();
+        text(&retire::told(&retired, &target(&world)))
+    };
+    let said = status().await;
+    assert!(said.contains("kept warm    web-blue, for another"), "{said}");
+    assert!(retire(false).await.contains("web-blue is kept warm for another"));
+    world.backdate(Duration::from_hours(1));
+    let said = status().await;
+    assert!(said.contains("due to be stopped") && said.contains("next: bluegreen retire web"), "{said}");
+    assert!(retire(false).await.contains("retired: web-blue is stopped"));
+    assert!(retire(true).await.contains("nothing to retire"));
 }
 
 #[test]

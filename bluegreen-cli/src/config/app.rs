@@ -11,7 +11,7 @@ use bluegreen_core::model::{
 
 use super::nginx::{self, Mode, NginxSettings};
 use super::reader::{Item, Section};
-use super::{health, options};
+use super::{health, options, receipt};
 use crate::args::PullArg;
 
 /// One application, ready for use.
@@ -80,6 +80,7 @@ pub(super) fn read(
     spec.options = options;
     spec.gate = health::read(app.item("health"), port);
     spec.drain = health::drain(app.section("drain"));
+    spec.receipt = receipt::read(app.section("receipt"));
     spec.retain = health::retain(app.section("retain"));
     spec.limits = health::limits(app.section("limits"));
     spec.adopt = app.flag("adopt").unwrap_or_default();

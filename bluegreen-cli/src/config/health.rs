@@ -5,6 +5,7 @@ use bluegreen_core::model::{
 };
 
 use super::reader::{Item, Section};
+use crate::size;
 
 /// Reads `health`, which is a table or the word `none`. Without any check it is a connection to `port`.
 pub(super) fn read(item: Option<Item<'_>>, port: u16) -> GatePolicy {
@@ -90,7 +91,7 @@ fn http(item: &Item<'_>, port: u16) -> Option<HttpCheck> {
     Some(check)
 }
 
-fn path(item: &Item<'_>, expected: &str) -> Option<String> {
+pub(super) fn path(item: &Item<'_>, expected: &str) -> Option<String> {
     let text = item.text(expected)?;
     if text.starts_with('/') && !text.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return Some(text.to_owned());
@@ -142,6 +143,16 @@ pub(super) fn retain(section: Option<Section<'_>>) -> Retain {
         retain.releases = releases;
     }
     retain.keep_stopped = section.flag("keep_stopped").unwrap_or(retain.keep_stopped);
+    // No time at all is the same as stopped at once.
+    retain.warm = section.duration("warm").filter(|warm| !warm.is_zero());
+    if let Some(item) = section.item("min_free")
+        && let Some(text) = item.text(size::EXPECTED)
+    {
+        match size::bytes(text) {
+            Ok(bytes) => retain.min_free = bytes,
+            Err(problem) => item.wrong(problem, format!("expected {}", size::EXPECTED)),
+        }
+    }
     section.finish();
     retain
 }

@@ -11,6 +11,7 @@ mod health;
 mod nginx;
 mod options;
 mod reader;
+mod receipt;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use bluegreen_core::model::{Check, Color, HttpCheck, LogPattern};
+use bluegreen_core::model::{Check, Color, HttpCheck, LogPattern, ReceiptPolicy};
 use toml::Value;
 
 use super::*;
@@ -228,4 +228,38 @@ proptest::proptest! {
             drop(diagnostic::render("f", &text, &problems, false));
         }
     }
+}
+
+#[test]
+fn a_receipt_is_on_unless_it_is_switched_off_and_its_slips_are_shown() {
+    let receipt = |text: &str| app(&good(&format!("[app.web.receipt]\n{text}")), "web").spec.receipt;
+    assert_eq!(app(&good("[app.web]\n"), "web").spec.receipt, Some(ReceiptPolicy::default()));
+    assert_eq!(receipt("enabled = false\nrate = 3\n"), None);
+    let gate = receipt("max_failures = 2\nbake = \"0s\"\n").unwrap().gate.unwrap();
+    assert_eq!((gate.max_failures, gate.bake), (2, Duration::ZERO));
+    for (text, part) in [
+        ("rate = 0", "from 1 to 500"),
+        ("rate = 501", "from 1 to 500"),
+        ("timeout = \"0s\"", "more than \"0s\""),
+        ("bake = \"1s\"", "expected `max_failures` as well"),
+        ("enabled = false\nmax_failures = 0", "without `max_failures`"),
+        ("max_failures = -1", "out of range"),
+        ("path = \"health\"", "starts with `/`"),
+        ("host = \"a b\"", "no `Host` header"),
+        ("max_failure = 1", "did you mean `max_failures`?"),
+    ] {
+        let shown = bad(&format!("[app.web.receipt]\n{text}\n"));
+        assert!(shown.contains(part), "{text}: {shown}");
+    }
+}
+
+#[test]
+fn what_is_retained_may_be_warm_and_wants_room() {
+    let retain = |text: &str| app(&good(&format!("[app.web.retain]\n{text}")), "web").spec.retain;
+    let kept = retain("warm = \"10m\"\nmin_free = \"1g\"\n");
+    assert_eq!((kept.warm, kept.min_free), (Some(Duration::from_mins(10)), 1 << 30));
+    assert_eq!((retain("").warm, retain("warm = \"0s\"\n").warm), (None, None));
+    assert_eq!((retain("").min_free, retain("min_free = \"0b\"\n").min_free), (500_000_000, 0));
+    assert!(bad("[app.web.retain]\nmin_free = \"5\"\n").contains("has no unit"));
+    assert!(bad("[app.web.retain]\nwarm = 10\n").contains("a number has no unit"));
 }

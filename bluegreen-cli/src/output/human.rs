@@ -76,6 +76,8 @@ impl Observer for Human {
                     "drain    {connections} connections, {stale_workers} earlier workers"
                 )));
             }
+            // It is part of the verdict, which comes last and is kept.
+            Event::Receipt { .. } => {}
             Event::Warning { message } => {
                 self.moving(None);
                 self.out.warn(message);

@@ -5,6 +5,7 @@
 
 mod human;
 mod json;
+pub(crate) mod receipt;
 mod report;
 mod verdict;
 

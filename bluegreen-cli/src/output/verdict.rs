@@ -37,6 +37,10 @@ pub(crate) struct Explained {
     pub(crate) details: String,
     /// The candidate's last log lines.
     pub(crate) log: Vec<String>,
+    /// What clients saw, in lines.
+    pub(crate) clients: Vec<String>,
+    /// The same for machines.
+    pub(crate) receipt: Value,
     /// What serves now, in one line.
     pub(crate) serving: Option<String>,
     /// The same for machines.
@@ -94,6 +98,7 @@ impl Verdict {
             lines.extend(error.lines(styled).into_iter().map(Line::Say));
             let serving = error.serving.iter().map(|serving| plain(&format!("serving now: {serving}")));
             lines.push(Line::Say(format!("exit code {}: {}", self.exit.code(), self.exit.meaning())));
+            lines.extend(error.clients.iter().cloned().map(Line::Say));
             lines.extend(serving.map(Line::Say));
         }
         if !self.text.is_empty() {
@@ -111,6 +116,7 @@ impl Verdict {
                 "causes": error.causes,
                 "details": Some(&error.details).filter(|details| !details.is_empty()),
                 "candidate_log": error.log,
+                "receipt": error.receipt,
                 "serving": error.serving_now,
             })
         });

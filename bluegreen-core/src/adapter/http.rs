@@ -3,6 +3,9 @@
 //! Adapters ask local things short questions and must see what a *new* client would see, so there is no pool, no
 //! redirect, no retry and no TLS.
 
+#[cfg(feature = "nginx")]
+mod kept;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +14,8 @@ use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderValue, USER_AGENT};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+#[cfg(feature = "nginx")]
+pub(crate) use self::kept::Kept;
 use crate::model::Endpoint;
 
 /// As much of a body as is read; the rest is dropped with the connection.
@@ -48,6 +53,37 @@ impl HttpError {
     /// Whether the port was closed.
     pub(crate) fn is_refused(&self) -> bool {
         matches!(self, Self::Connect(error) if error.kind() == std::io::ErrorKind::ConnectionRefused)
+    }
+
+    /// What a client would call it.
+    #[cfg(feature = "nginx")]
+    pub(crate) fn miss(&self) -> crate::model::Miss {
+        use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+
+        use crate::model::Miss;
+
+        let by_kind = |error: &std::io::Error| match error.kind() {
+            // Writing into a connection that the peer has closed.
+            ConnectionReset | BrokenPipe => Miss::Reset,
+            UnexpectedEof => Miss::Eof,
+            std::io::ErrorKind::TimedOut => Miss::Timeout,
+            _ => Miss::Other,
+        };
+        match self {
+            Self::Unsendable(_) => Miss::Other,
+            Self::Connect(_) if self.is_refused() => Miss::Refused,
+            Self::Connect(error) => by_kind(error),
+            Self::Timeout(_) => Miss::Timeout,
+            // A request that the end of its connection overtook is `canceled` or `closed`.
+            Self::Broken(error)
+                if error.is_incomplete_message() || error.is_canceled() || error.is_closed() =>
+            {
+                Miss::Eof
+            }
+            Self::Broken(error) => std::error::Error::source(error)
+                .and_then(|source| source.downcast_ref::<std::io::Error>())
+                .map_or(Miss::Other, by_kind),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod name;
 mod network;
 mod options;
 mod policy;
+mod receipt;
 mod release;
 mod secret;
 
@@ -20,6 +21,9 @@ pub use name::{AppName, DeploymentId, InstanceName};
 pub use network::{Backend, Endpoint, Publish};
 pub use options::{Mount, NetworkAttachment, RestartPolicy, RunOptions};
 pub use policy::{DrainPolicy, GatePolicy, Limits, LongLived, Retain};
+pub use receipt::{
+    KeepAlive, Latency, Measurement, Miss, Misses, Rate, Receipt, ReceiptGate, ReceiptPolicy, Segment,
+};
 pub use release::{AppSpec, InstanceSpec, Release, Slot, Slots};
 pub use secret::Secret;
 

@@ -43,7 +43,9 @@ pub enum LongLived {
     /// Wait for them up to the drain's cap.
     #[default]
     Wait,
-    /// Do not wait for connections that already outlived `settle`: the stop signal goes out at once.
+    /// Wait for nothing that outlives `settle`: the stop signal goes out at once, and what is still connected ends as
+    /// the application ends it. A proxy cannot tell a WebSocket from a request that is slow, so slow requests are cut
+    /// as well. To wait a little, set a short cap and [`LongLived::Wait`].
     Cut,
 }
 
@@ -77,11 +79,18 @@ pub struct Retain {
     pub releases: u32,
     /// Keep the previous container, stopped, so that a rollback needs no pull and no create. Default yes.
     pub keep_stopped: bool,
+    /// Keep the previous container running for that long after its drain, so that a rollback starts nothing. Connections
+    /// that outlived the drain stay for as long. Then it is stopped by whoever comes by: see
+    /// [`retire`](crate::orchestrator::Orchestrator::retire). Default: stopped at once.
+    pub warm: Option<Duration>,
+    /// How many bytes must be free where images are kept before one is pulled, where that can be known; zero for none.
+    /// Default 500 MB.
+    pub min_free: u64,
 }
 
 impl Default for Retain {
     fn default() -> Self {
-        Self { releases: 3, keep_stopped: true }
+        Self { releases: 3, keep_stopped: true, warm: None, min_free: 500_000_000 }
     }
 }
 

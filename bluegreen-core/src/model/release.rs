@@ -3,7 +3,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     AppName, Backend, Color, DeploymentId, DrainPolicy, Endpoint, GatePolicy, InstanceName, Limits,
-    NetworkAttachment, PinnedImage, Publish, Retain, RunOptions,
+    NetworkAttachment, PinnedImage, Publish, ReceiptPolicy, Retain, RunOptions,
 };
 
 /// One colour's fixed place: the same for every release that lands in it.
@@ -70,6 +70,8 @@ pub struct AppSpec {
     pub gate: GatePolicy,
     /// How the previous colour is let go.
     pub drain: DrainPolicy,
+    /// How clients are played while a run goes on; unset: not at all.
+    pub receipt: Option<ReceiptPolicy>,
     /// What is kept.
     pub retain: Retain,
     /// How long calls may take.
@@ -88,6 +90,7 @@ impl AppSpec {
             options: RunOptions::default(),
             gate: GatePolicy::default(),
             drain: DrainPolicy::default(),
+            receipt: Some(ReceiptPolicy::default()),
             retain: Retain::default(),
             limits: Limits::default(),
             adopt: false,

@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use super::{Cause, Orchestrator};
 use crate::event::Event;
-use crate::model::{Backend, Check, ImageRef, ImageSource, InstanceSpec, PinnedImage, Slot};
+use crate::model::{
+    Backend, Check, ImageRef, ImageSource, InstanceSpec, Miss, PinnedImage, ReceiptPolicy, Slot,
+};
 use crate::port::{
-    FileChange, Health, Holder, InFlight, Instance, InstanceId, Lease, Proof, RuntimeError, Serving,
+    Asking, Client, Connection, FileChange, Health, Holder, InFlight, Instance, InstanceId, Lease, Proof,
+    RuntimeError, Serving,
 };
 
 /// How often a call that may work a moment later is made, and how long apart at first.
@@ -38,13 +41,18 @@ impl Orchestrator {
         .await
     }
 
-    /// Brings the image here, if it is not. Credentials are fetched for each attempt: a token may expire in the
-    /// middle.
-    pub(super) async fn pull(&self, image: &PinnedImage) -> Result<(), Cause> {
+    pub(super) async fn has_image(&self, image: &PinnedImage) -> Result<bool, Cause> {
         let call = self.ports.runtime.has_image(image);
-        if within(self.spec.limits.runtime, "looking for the image", call).await? {
-            return Ok(());
-        }
+        within(self.spec.limits.runtime, "looking for the image", call).await
+    }
+
+    pub(super) async fn free_space(&self) -> Result<Option<u64>, Cause> {
+        let call = self.ports.runtime.free_space();
+        within(self.spec.limits.runtime, "looking for room on the disk", call).await
+    }
+
+    /// Brings the image here. Credentials are fetched for each attempt: a token may expire in the middle.
+    pub(super) async fn pull(&self, image: &PinnedImage) -> Result<(), Cause> {
         let once = || async {
             let auth = if image.source() == ImageSource::Local {
                 None
@@ -150,6 +158,14 @@ impl Orchestrator {
         within(self.spec.limits.proxy, "counting what is in flight", call).await
     }
 
+    /// A client of the application, as the policy has it.
+    pub(super) async fn client(&self, policy: &ReceiptPolicy) -> Result<std::sync::Arc<dyn Client>, Cause> {
+        let mut asking = Asking::within(policy.timeout);
+        (asking.path, asking.host) = (policy.path.clone(), policy.host.clone());
+        let call = self.ports.proxy.client(&self.spec.name, &asking);
+        within(self.spec.limits.proxy, "finding a way in for clients", call).await
+    }
+
     /// Makes a harmless call again while its error is one that may pass. No attempt begins when `patience` is over:
     /// each may use up its own deadline.
     async fn retrying<T, F: Future<Output = Result<T, Cause>>>(
@@ -179,6 +195,12 @@ impl Orchestrator {
         }
         call().await
     }
+}
+
+/// One request of a client. The client has its own clock; the margin lets it say what it was waiting for.
+pub(super) async fn asked(client: &dyn Client, over: Connection, within: Duration) -> Result<u16, Miss> {
+    let margin = Duration::from_millis(250);
+    tokio::time::timeout(within + margin, client.ask(over)).await.unwrap_or(Err(Miss::Timeout))
 }
 
 impl Cause {

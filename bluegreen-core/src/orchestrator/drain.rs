@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{DrainReport, Orchestrator};
+use super::{DrainReport, Orchestrator, StillOpen};
 use crate::event::Event;
 use crate::model::{Backend, LongLived};
 use crate::port::InFlight;
@@ -22,32 +22,39 @@ impl Orchestrator {
             LongLived::Cut => policy.settle,
         };
         let mut quiet_since: Option<Instant> = None;
-        let mut told = InFlight::default();
+        let mut last: (Option<InFlight>, Instant) = (Some(InFlight::default()), began);
         loop {
             let left = match self.in_flight(from).await {
-                Ok(left) => left,
+                Ok(left) => Some(left),
                 Err(cause) => {
-                    let unknown = InFlight::new(u32::MAX, 0);
-                    if told != unknown {
+                    if last.0.is_some() {
                         self.warn(super::failure::chain(&cause));
                     }
-                    unknown
+                    None
                 }
             };
             let now = Instant::now();
-            if left.is_none() {
+            if last.0 != left {
+                if let Some(left) = left.as_ref().filter(|left| !left.is_none()) {
+                    self.tell(&Event::draining(left));
+                }
+                last = (left.clone(), now);
+            }
+            if left.as_ref().is_some_and(InFlight::is_none) {
                 let since = *quiet_since.get_or_insert(now);
                 if now.duration_since(since) >= policy.settle {
-                    return DrainReport::new(began.elapsed(), &left);
+                    return DrainReport::new(began.elapsed(), None);
                 }
             } else {
                 quiet_since = None;
-                if left != told {
-                    self.tell(&Event::draining(&left));
-                    told = left.clone();
-                }
                 if began.elapsed() >= cap {
-                    return DrainReport::new(began.elapsed(), &left);
+                    let left = StillOpen {
+                        connections: left.as_ref().map(|left| left.connections),
+                        stale_workers: left.as_ref().map_or(0, |left| left.stale_workers),
+                        unchanged: now.duration_since(last.1),
+                        policy: policy.long_lived,
+                    };
+                    return DrainReport::new(began.elapsed(), Some(left));
                 }
             }
             sleep(LOOK).await;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::{GateFailure, Orchestrator, ServingNow};
-use crate::model::{AppName, DeploymentId};
+use crate::model::{AppName, DeploymentId, Misses, Receipt};
 use crate::plan::Step;
 use crate::port::{JournalError, ProbeError, ProxyError, RegistryError, RuntimeError};
 use crate::state::IllegalRecord;
@@ -27,6 +27,8 @@ pub struct Failure {
     pub log: Vec<String>,
     /// The run, when one had begun.
     pub deployment: Option<DeploymentId>,
+    /// What clients saw of the run, when one had begun and somebody looked.
+    pub receipt: Option<Receipt>,
 }
 
 /// What a failure left behind: the one question at 3 a.m.
@@ -83,6 +85,30 @@ pub enum Cause {
         /// What it is now.
         state: String,
     },
+    /// Clients' requests failed since the switch, more than the receipt's gate allows.
+    #[error(
+        "{} requests of clients failed since the switch ({failures}); {allowed} are allowed", .failures.total()
+    )]
+    ClientsFailed {
+        /// In which way.
+        failures: Misses,
+        /// How many are allowed.
+        allowed: u64,
+    },
+    /// The receipt has a gate, and nothing can be measured.
+    #[error("what clients see cannot be measured, and a limit is set for their failures: {reason}")]
+    NotMeasured {
+        /// Why not.
+        reason: String,
+    },
+    /// There is less room on the disk than a pull is to have.
+    #[error("only {} MB are free where images are kept, and {} MB are wanted before a pull", .free / 1_000_000, .wanted / 1_000_000)]
+    DiskLow {
+        /// The bytes that are free.
+        free: u64,
+        /// How many are wanted.
+        wanted: u64,
+    },
     /// A call did not come back in time. Its effect may have happened.
     #[error("{operation} did not end within {}", seconds(*.after))]
     Timeout {
@@ -137,6 +163,7 @@ impl Orchestrator {
             serving: None,
             log: Vec::new(),
             deployment: None,
+            receipt: None,
         }
     }
 }

@@ -6,7 +6,9 @@
 //! | `prepare` | look at the world and decide what to do, touching nothing |
 //! | `run` | carry the steps out, forward |
 //! | `gate`, `drain` | the two waits |
+//! | `receipt`, `tally` | clients are played beside the run, and what they saw is counted |
 //! | `unwind` | take steps back |
+//! | `retire` | what becomes of what served before, and which images stay |
 //! | `settle` | finish or take back a run that was cut off |
 //! | `calls` | every call on a port, each with its deadline |
 //! | `log` | the journal of this run: write ahead, and answers that got lost |
@@ -17,9 +19,12 @@ mod failure;
 mod gate;
 mod log;
 mod prepare;
+mod receipt;
 mod report;
+mod retire;
 mod run;
 mod settle;
+mod tally;
 mod unwind;
 
 use std::sync::Arc;
@@ -32,7 +37,8 @@ pub use self::gate::GateFailure;
 use self::log::Log;
 use self::prepare::{Observed, Prepared};
 pub use self::report::{
-    DrainReport, InstanceView, PlanReport, PlannedStep, Report, RunView, ServingNow, Status, StepTime,
+    DrainReport, InstanceView, PlanReport, PlannedStep, Report, Retired, RunView, ServingNow, Status,
+    StepTime, StillOpen, Warm,
 };
 use self::run::Deployment;
 use crate::event::{Event, Observer, Silent};
@@ -213,8 +219,16 @@ impl Orchestrator {
     ) -> Result<Report, Failure> {
         let Opened { _lease, mut log, recovered } = opened;
         let mut report = match self.prepare(log.state(), observed, &deployment, &target) {
-            Prepared::Unchanged { release } => self.confirm(deployment, &target, release).await?,
+            Prepared::Unchanged { release } => {
+                let report = self.confirm(deployment, &target, release).await?;
+                // No run needs the place of what is kept warm. That it cannot be stopped is no failure of this one.
+                if let Err(failure) = self.cool(&mut log, false).await {
+                    self.warn(failure::chain(&failure));
+                }
+                report
+            }
             Prepared::Run { candidate, previous } => {
+                self.check_receipt().await.map_err(|cause| self.untouched(cause))?;
                 let mut run = Deployment::new(self, target.verb, deployment, *candidate, previous);
                 run.execute(&mut log).await?
             }

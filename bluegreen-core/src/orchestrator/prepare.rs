@@ -104,6 +104,14 @@ impl Orchestrator {
         }
     }
 
+    /// A gate that cannot see is refused before anything is touched.
+    pub(super) async fn check_receipt(&self) -> Result<(), Cause> {
+        match &self.spec.receipt {
+            Some(policy) if policy.gate.is_some() => self.client(policy).await.map(drop),
+            _ => Ok(()),
+        }
+    }
+
     fn instance_of(
         &self,
         color: Color,
@@ -143,6 +151,7 @@ impl Orchestrator {
             recovered: None,
             proof: Some(proof.evidence),
             drain: None,
+            receipt: None,
             steps: Vec::new(),
         })
     }
@@ -169,7 +178,10 @@ impl Orchestrator {
         let (candidate, previous, unchanged) =
             match self.prepare(&state, &observed?, &request.deployment, &target) {
                 Prepared::Unchanged { release } => (release, None, true),
-                Prepared::Run { candidate, previous } => (candidate, previous, false),
+                Prepared::Run { candidate, previous } => {
+                    self.check_receipt().await?;
+                    (candidate, previous, false)
+                }
             };
         let previous_slot = previous.map(|color| self.spec.slots.of(color));
         let describe =
@@ -209,8 +221,16 @@ impl Orchestrator {
                 found.push((color, instance));
             }
         }
+        let mut warm = None;
         let serving = match self.active().await {
-            Ok(serving) => Ok(Self::serving_now(&state, &serving, &found)),
+            Ok(serving) => {
+                let now = Self::serving_now(&state, &serving, &found);
+                let at = |color| found.iter().find(|(at, _)| *at == color).map(|(_, found)| found.clone());
+                let observed = Observed { serving, blue: at(Color::Blue), green: at(Color::Green) };
+                let kept = self.warm_instance(&state, &observed);
+                warm = kept.map(|(instance, left)| super::Warm::new(instance.name.clone(), left));
+                Ok(now)
+            }
             Err(cause) => Err(super::failure::chain(&cause)),
         };
         let mut findings = Vec::new();
@@ -223,6 +243,7 @@ impl Orchestrator {
             serving,
             since: state.runs.iter().rfind(|run| run.is_serving()).map(|run| run.last),
             instances,
+            warm,
             rollback_to: state.rollback_target().map(|release| release.image().to_string()),
             unfinished: state.open().map(run_view),
             last: state.runs.last().map(run_view),
@@ -319,5 +340,6 @@ fn run_view(run: &Run) -> RunView {
         began: run.began,
         step: run.started.last().copied(),
         outcome,
+        receipt: run.receipt.clone(),
     }
 }

@@ -1,11 +1,12 @@
 //! What a verb has to say when it is done. All of it serializes; times are in milliseconds.
 
+use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use crate::model::{AppName, Color, DeploymentId};
+use crate::model::{AppName, Color, DeploymentId, InstanceName, LongLived, Receipt};
 use crate::plan::Step;
 use crate::port::InFlight;
 use crate::state::Verb;
@@ -36,6 +37,8 @@ pub struct Report {
     pub proof: Option<String>,
     /// How the previous colour was let go.
     pub drain: Option<DrainReport>,
+    /// What clients saw; unset when nobody looked.
+    pub receipt: Option<Receipt>,
     /// How long each step took.
     pub steps: Vec<StepTime>,
 }
@@ -64,20 +67,43 @@ pub struct DrainReport {
     /// How long it took.
     #[serde(rename = "elapsed_ms", serialize_with = "millis")]
     pub elapsed: Duration,
-    /// Connections that were still there when the cap was reached; zero when everything ended by itself.
-    pub connections_left: u32,
-    /// Proxy processes of the earlier configuration that were still there.
-    pub stale_workers_left: u32,
+    /// What was still there when it got its stop signal; `None` when everything had ended by itself.
+    pub left: Option<StillOpen>,
+}
+
+/// What outlived a drain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct StillOpen {
+    /// Connections from the proxy to the previous colour; `None` when they could not be counted. Idle ones that the
+    /// proxy keeps for later requests are among them.
+    pub connections: Option<u32>,
+    /// Proxy processes of the earlier configuration.
+    pub stale_workers: u32,
+    /// How long it had been exactly this.
+    #[serde(rename = "unchanged_ms", serialize_with = "millis")]
+    pub unchanged: Duration,
+    /// Why it was not waited for any longer: the cap, or because such connections are cut.
+    pub policy: LongLived,
+}
+
+impl fmt::Display for StillOpen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.connections, self.stale_workers) {
+            (None, _) => f.write_str("connections that could not be counted"),
+            (Some(connections), workers) => InFlight::new(connections, workers).fmt(f),
+        }
+    }
 }
 
 impl DrainReport {
-    pub(super) fn new(elapsed: Duration, left: &InFlight) -> Self {
-        Self { elapsed, connections_left: left.connections, stale_workers_left: left.stale_workers }
+    pub(super) fn new(elapsed: Duration, left: Option<StillOpen>) -> Self {
+        Self { elapsed, left }
     }
 
     /// Whether everything had ended by itself.
     pub fn is_clean(&self) -> bool {
-        self.connections_left == 0 && self.stale_workers_left == 0
+        self.left.is_none()
     }
 }
 
@@ -111,6 +137,8 @@ pub struct Status {
     pub since: Option<Timestamp>,
     /// Its containers.
     pub instances: Vec<InstanceView>,
+    /// What is kept running beside what serves.
+    pub warm: Option<Warm>,
     /// What a rollback would go to.
     pub rollback_to: Option<String>,
     /// A run that was cut off and is not settled.
@@ -119,6 +147,43 @@ pub struct Status {
     pub last: Option<RunView>,
     /// What a person should know: things that do not fit together.
     pub findings: Vec<String>,
+}
+
+/// A container that is kept running beside what serves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Warm {
+    /// Its name.
+    pub name: InstanceName,
+    /// How long yet; zero when it is due to be stopped.
+    #[serde(rename = "left_ms", serialize_with = "millis")]
+    pub left: Duration,
+}
+
+impl Warm {
+    pub(super) const fn new(name: InstanceName, left: Duration) -> Self {
+        Self { name, left }
+    }
+}
+
+/// What a look after what is kept warm did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Retired {
+    /// The application.
+    pub app: AppName,
+    /// What was stopped.
+    pub stopped: Option<InstanceName>,
+    /// What is kept warm for some time yet.
+    pub warm: Option<Warm>,
+    /// An earlier run that was settled first.
+    pub recovered: Option<DeploymentId>,
+}
+
+impl Retired {
+    pub(super) const fn nothing(app: AppName) -> Self {
+        Self { app, stopped: None, warm: None, recovered: None }
+    }
 }
 
 /// One container.
@@ -153,6 +218,8 @@ pub struct RunView {
     pub step: Option<Step>,
     /// How it ended or what is left to do, in words.
     pub outcome: String,
+    /// What clients saw of it; unset when nobody looked, or when it was cut off.
+    pub receipt: Option<Receipt>,
 }
 
 /// What a deploy would do.

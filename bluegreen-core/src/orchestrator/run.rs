@@ -5,9 +5,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::failure::chain;
+use super::receipt::{Phase, Watch};
 use super::{Aftermath, Cause, DrainReport, Failure, Log, Orchestrator, Report, StepTime};
 use crate::event::Event;
-use crate::model::{Backend, Color, DeploymentId, Release, RestartPolicy, Slot};
+use crate::model::{Backend, Color, DeploymentId, Receipt, Release, Slot};
 use crate::plan::{PLAN, Step};
 use crate::port::{Instance, InstanceState, Proof};
 use crate::state::{Outcome, Record, Verb};
@@ -30,6 +31,8 @@ pub(super) struct Deployment<'a> {
     proof: Option<Proof>,
     drain: Option<DrainReport>,
     times: Vec<StepTime>,
+    pub(super) watch: Option<Watch>,
+    pub(super) receipt: Option<Receipt>,
 }
 
 impl<'a> Deployment<'a> {
@@ -40,8 +43,19 @@ impl<'a> Deployment<'a> {
         candidate: Release,
         previous: Option<Color>,
     ) -> Self {
-        let (instance, proof, drain, times) = (None, None, None, Vec::new());
-        Self { orchestrator, verb, id, candidate, previous, instance, proof, drain, times }
+        Self {
+            orchestrator,
+            verb,
+            id,
+            candidate,
+            previous,
+            instance: None,
+            proof: None,
+            drain: None,
+            times: Vec::new(),
+            watch: None,
+            receipt: None,
+        }
     }
 
     pub(super) fn slot(&self) -> &Slot {
@@ -74,6 +88,9 @@ impl<'a> Deployment<'a> {
             candidate: self.slot().color,
             previous: self.previous,
         });
+        if self.previous.is_some() {
+            self.watch_clients();
+        }
         let (before, after): (Vec<Step>, Vec<Step>) =
             PLAN.into_iter().filter(|step| *step != Step::Resolve).partition(|step| !step.is_past_commit());
         if let Err((step, cause)) = self.forward(log, &before).await {
@@ -86,6 +103,7 @@ impl<'a> Deployment<'a> {
     pub(super) async fn finish(&mut self, log: &mut Log, steps: &[Step]) -> Result<Report, Failure> {
         let finished = match self.forward(log, steps).await {
             Ok(()) => {
+                self.keep_receipt(log).await;
                 log.append(Record::Ended { outcome: Outcome::Committed }).await.map_err(|e| (Step::Retire, e))
             }
             Err(failed) => Err(failed),
@@ -94,7 +112,10 @@ impl<'a> Deployment<'a> {
             Ok(()) => Ok(self.report()),
             // The one way back from behind the commit point: forward would stop the only colour that answers.
             Err((step, cause @ Cause::CandidateLost { .. })) => Err(self.taken_back(log, step, cause).await),
-            Err((step, cause)) => Err(self.failure(log, step, cause, Aftermath::Committed, Vec::new()).await),
+            Err((step, cause)) => {
+                self.keep_receipt(log).await;
+                Err(self.failure(log, step, cause, Aftermath::Committed, Vec::new()).await)
+            }
         }
     }
 
@@ -114,6 +135,8 @@ impl<'a> Deployment<'a> {
             Ok(()) => Aftermath::RolledBack,
             Err((step, error)) => Aftermath::Stuck { step, error: chain(&error) },
         };
+        // One that is stuck has not ended.
+        self.keep_receipt(log).await;
         self.failure(log, step, cause, aftermath, tail).await
     }
 
@@ -133,6 +156,7 @@ impl<'a> Deployment<'a> {
             serving: self.orchestrator.what_serves(log.state()).await,
             log: tail,
             deployment: Some(self.id.clone()),
+            receipt: self.receipt.clone(),
         }
     }
 
@@ -172,7 +196,7 @@ impl<'a> Deployment<'a> {
         match step {
             Step::Resolve => Ok(self.candidate.image().to_string()),
             Step::Pull => {
-                orchestrator.pull(self.candidate.image()).await?;
+                self.pull(log).await?;
                 Ok(format!("{} is here", self.candidate.image()))
             }
             Step::Start => {
@@ -187,11 +211,16 @@ impl<'a> Deployment<'a> {
             }
             Step::Switch => {
                 self.still_running().await?;
+                self.phase(Phase::During);
                 orchestrator.switch(Some(self.backend())).await?;
+                // Nothing was served before a first deployment's switch: there was nothing to lose.
+                self.watch_clients();
                 Ok(format!("new requests go to {}", self.slot().color))
             }
             Step::Verify => {
                 let proof = orchestrator.verify(&self.backend()).await?;
+                self.phase(Phase::After);
+                self.bake().await?;
                 self.still_running().await?;
                 let evidence = proof.evidence.clone();
                 self.proof = Some(proof);
@@ -205,13 +234,10 @@ impl<'a> Deployment<'a> {
                         report = orchestrator.drain(&backend) => report,
                         state = orchestrator.until_lost(self.slot(), self.running()?) => return Err(self.lost(&state)),
                     };
-                    let detail = if report.is_clean() {
-                        format!("nothing is in flight to {}", previous.color)
-                    } else {
-                        format!(
-                            "{} connections to {} outlived the cap",
-                            report.connections_left, previous.color
-                        )
+                    let color = previous.color;
+                    let detail = match &report.left {
+                        None => format!("nothing is in flight to {color}"),
+                        Some(left) => format!("{left} to {color} outlived it"),
                     };
                     self.drain = Some(report);
                     Ok(detail)
@@ -224,7 +250,7 @@ impl<'a> Deployment<'a> {
         }
     }
 
-    fn running(&self) -> Result<&Instance, Cause> {
+    pub(super) fn running(&self) -> Result<&Instance, Cause> {
         self.instance.as_ref().ok_or_else(|| Cause::CandidateLost {
             name: self.slot().name.to_string(),
             state: "not started by this run".to_owned(),
@@ -239,46 +265,8 @@ impl<'a> Deployment<'a> {
         }
     }
 
-    fn lost(&self, state: &InstanceState) -> Cause {
+    pub(super) fn lost(&self, state: &InstanceState) -> Cause {
         Cause::CandidateLost { name: self.slot().name.to_string(), state: state.to_string() }
-    }
-
-    /// Stops the previous colour and removes the images of releases that are no longer kept.
-    async fn retire(&self, log: &Log) -> Result<String, Cause> {
-        let orchestrator = self.orchestrator;
-        let mut detail = "no previous release".to_owned();
-        if let Some(slot) = self.previous_slot()
-            && let Some(instance) = orchestrator.find(slot).await?
-        {
-            let ours = instance.owned.as_ref().is_some_and(|owned| owned.app == orchestrator.spec.name);
-            if ours || orchestrator.spec.adopt {
-                orchestrator.ensure_stopped(&instance.id).await?;
-                // With `always` the Engine would start a kept container again at its next start.
-                let keep = orchestrator.spec.retain.keep_stopped
-                    && orchestrator.spec.options.restart != RestartPolicy::Always;
-                if !keep {
-                    orchestrator.ensure_removed(&instance.id).await?;
-                }
-                detail = format!("{} is {}", slot.name, if keep { "stopped and kept" } else { "removed" });
-            }
-        }
-        self.prune(log).await;
-        Ok(detail)
-    }
-
-    /// Removes images of releases beyond those that are kept. An image that stays is no reason to fail.
-    async fn prune(&self, log: &Log) {
-        let releases = log.state().releases();
-        let kept = self.orchestrator.spec.retain.releases as usize + 1;
-        let (beyond, keep) = releases.split_at(releases.len().saturating_sub(kept));
-        for release in beyond {
-            let image = release.image();
-            let needed = keep.iter().any(|kept| kept.image().digest() == image.digest())
-                || self.candidate.image().digest() == image.digest();
-            if !needed && let Err(cause) = self.orchestrator.ensure_image_removed(image).await {
-                self.orchestrator.warn(format!("image {image} was not removed: {}", chain(&cause)));
-            }
-        }
     }
 
     fn report(&self) -> Report {
@@ -294,6 +282,7 @@ impl<'a> Deployment<'a> {
             recovered: None,
             proof: self.proof.as_ref().map(|proof| proof.evidence.clone()),
             drain: self.drain.clone(),
+            receipt: self.receipt.clone(),
             steps: self.times.clone(),
         }
     }

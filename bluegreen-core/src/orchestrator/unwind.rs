@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::failure::chain;
+use super::receipt::Phase;
 use super::{Cause, Deployment, Log};
 use crate::event::Event;
 use crate::plan::{Step, Undo};
@@ -20,6 +21,9 @@ impl Deployment<'_> {
     /// The journal's word is asked for before each, but its failure stops nothing: the step's own intent is
     /// durable, so a later recovery does the same again.
     pub(super) async fn unwind(&mut self, log: &mut Log, steps: &[Step]) -> Result<(), (Step, Cause)> {
+        if steps.contains(&Step::Switch) {
+            self.phase(Phase::During);
+        }
         for &step in steps {
             let Some(undo) = step.undo() else { continue };
             drop(log.append(Record::UndoStarted { step }).await);
@@ -31,6 +35,7 @@ impl Deployment<'_> {
             drop(log.append(Record::Undone { step }).await);
             self.orchestrator.tell(&Event::Undone { step });
         }
+        self.keep_receipt(log).await;
         drop(log.append(Record::Ended { outcome: Outcome::RolledBack }).await);
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The outside world, as traits: four ports of the product, and the journal.
+//! The outside world, as traits: four ports of the product, and the journal; and what a proxy hands out, a client.
 //!
 //! Each port is a small trait with its error and its data in one file. Rules that hold for all of them:
 //!
@@ -8,6 +8,7 @@
 //!   on every call.
 //! - Errors name a variant only where somebody branches on it, and never repeat their source in `Display`.
 
+mod client;
 mod journal;
 mod probe;
 mod proxy;
@@ -16,9 +17,10 @@ mod runtime;
 
 use std::sync::Arc;
 
+pub use client::{Client, Connection};
 pub use journal::{Holder, Journal, JournalError, Lease};
 pub use probe::{Health, HealthProbe, ProbeError};
-pub use proxy::{FileChange, InFlight, Proof, Proxy, ProxyError, Serving};
+pub use proxy::{Asking, FileChange, InFlight, Proof, Proxy, ProxyError, Serving};
 pub use registry::{Credentials, Registry, RegistryError};
 pub use runtime::{
     ContainerRuntime, ExecOutput, HealthStatus, Instance, InstanceId, InstanceState, LineStream, Ownership,
@@ -27,8 +29,8 @@ pub use runtime::{
 
 #[cfg(feature = "testing")]
 pub use self::{
-    journal::MockJournal, probe::MockHealthProbe, proxy::MockProxy, registry::MockRegistry,
-    runtime::MockContainerRuntime,
+    client::MockClient, journal::MockJournal, probe::MockHealthProbe, proxy::MockProxy,
+    registry::MockRegistry, runtime::MockContainerRuntime,
 };
 
 /// What an error was caused by.

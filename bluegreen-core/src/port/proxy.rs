@@ -1,8 +1,10 @@
 use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::BoxError;
+use super::{BoxError, Client};
 use crate::model::{AppName, Backend, Color};
 
 /// Sends an application's traffic to one of its colours.
@@ -56,6 +58,33 @@ pub trait Proxy: fmt::Debug + Send + Sync + 'static {
     ///
     /// See [`ProxyError`].
     async fn in_flight(&self, app: &AppName, from: &Backend) -> Result<InFlight, ProxyError>;
+
+    /// A client of the application, as the world has them: its requests go the whole way through the proxy. Nothing
+    /// is sent yet.
+    ///
+    /// # Errors
+    ///
+    /// [`ProxyError::NoWayIn`] when no such request can be sent from here, otherwise as the others.
+    async fn client(&self, app: &AppName, asking: &Asking) -> Result<Arc<dyn Client>, ProxyError>;
+}
+
+/// What a client is to ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Asking {
+    /// Path and query. Unset: what a switch is proven with.
+    pub path: Option<String>,
+    /// The `Host` header. Unset: the one that a switch is proven with.
+    pub host: Option<String>,
+    /// How long one request may take.
+    pub within: Duration,
+}
+
+impl Asking {
+    /// For what a switch is proven with, each time within that long.
+    pub const fn within(within: Duration) -> Self {
+        Self { path: None, host: None, within }
+    }
 }
 
 /// What a proxy serves.
@@ -193,6 +222,12 @@ pub enum ProxyError {
     #[error("the switch cannot be proven: {reason}")]
     NotProven {
         /// What was seen instead.
+        reason: String,
+    },
+    /// A client's request cannot be sent from here: only TLS is spoken, or it is not known where.
+    #[error("no client's request can be sent from here: {reason}")]
+    NoWayIn {
+        /// Why not.
         reason: String,
     },
     /// Anything else.

@@ -34,6 +34,13 @@ pub trait ContainerRuntime: fmt::Debug + Send + Sync + 'static {
     /// See [`RuntimeError`].
     async fn has_image(&self, image: &PinnedImage) -> Result<bool, RuntimeError>;
 
+    /// How many bytes are free where images are kept; `None` when that cannot be known from here.
+    ///
+    /// # Errors
+    ///
+    /// See [`RuntimeError`].
+    async fn free_space(&self) -> Result<Option<u64>, RuntimeError>;
+
     /// Makes sure that exactly one instance with this description runs under its name, and returns it.
     ///
     /// One that is there with the same fingerprint is started, or left running. One of ours with another

@@ -2,19 +2,21 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::time::Instant;
 
+use super::client::FakeClient;
 use super::fault::{At, Fault, When};
 use super::world::{Container, Inner, World};
 use crate::model::{AppName, Backend, Check, Color, ImageRef, InstanceName, InstanceSpec, PinnedImage};
 use crate::plan::Step;
 use crate::port::{
-    BoxError, ContainerRuntime, Credentials, ExecOutput, FileChange, Health, HealthProbe, Holder, InFlight,
-    Instance, InstanceId, Journal, JournalError, Lease, LineStream, Ownership, ProbeError, Proof, Proxy,
-    ProxyError, PullObserver, PullProgress, Registry, RegistryError, RuntimeError, Serving,
+    Asking, BoxError, Client, ContainerRuntime, Credentials, ExecOutput, FileChange, Health, HealthProbe,
+    Holder, InFlight, Instance, InstanceId, Journal, JournalError, Lease, LineStream, Ownership, ProbeError,
+    Proof, Proxy, ProxyError, PullObserver, PullProgress, Registry, RegistryError, RuntimeError, Serving,
 };
 use crate::state::{Entry, Record};
 
@@ -169,6 +171,10 @@ impl ContainerRuntime for Fake {
         found.await.map_err(runtime_failure)
     }
 
+    async fn free_space(&self) -> Result<Option<u64>, RuntimeError> {
+        self.call("runtime.free_space", &"", |inner| inner.free_space).await.map_err(runtime_failure)
+    }
+
     async fn ensure_running(&self, spec: &InstanceSpec) -> Result<Instance, RuntimeError> {
         let name = &spec.slot.name;
         let started = self.call("runtime.ensure_running", name, |inner| {
@@ -214,7 +220,7 @@ impl ContainerRuntime for Fake {
 
     async fn ensure_stopped(&self, id: &InstanceId, _grace: Option<Duration>) -> Result<(), RuntimeError> {
         let stopped = self.call("runtime.ensure_stopped", id, |inner| {
-            inner.announced("a stop", &[Step::Start]);
+            inner.announced_end("a stop");
             for container in inner.containers.values_mut().filter(|container| container.id == id.as_str()) {
                 container.running_since = None;
             }
@@ -224,7 +230,7 @@ impl ContainerRuntime for Fake {
 
     async fn ensure_removed(&self, id: &InstanceId) -> Result<(), RuntimeError> {
         let removed = self.call("runtime.ensure_removed", id, |inner| {
-            inner.announced("a removal", &[Step::Start]);
+            inner.announced_end("a removal");
             inner.containers.retain(|_, container| container.id != id.as_str());
         });
         removed.await.map_err(runtime_failure)
@@ -284,6 +290,9 @@ impl Proxy for Fake {
         let subject = to.map_or("nothing", Color::as_str);
         let switched = self.call("proxy.switch", &subject, |inner| {
             inner.announced("a switch", &[Step::Switch]);
+            if inner.proxy != to {
+                inner.clients.switched();
+            }
             inner.proxy = to;
             inner.proxy_settled = true;
         });
@@ -308,6 +317,14 @@ impl Proxy for Fake {
                 _ => 0,
             });
         counted.await.map(|connections| InFlight::new(connections, 0)).map_err(proxy_failure)
+    }
+
+    async fn client(&self, _app: &AppName, _asking: &Asking) -> Result<Arc<dyn Client>, ProxyError> {
+        let shut_out = self.world.lock().clients.shut_out.clone();
+        match shut_out {
+            Some(reason) => Err(ProxyError::NoWayIn { reason }),
+            None => Ok(Arc::new(FakeClient::new(self.world.clone()))),
+        }
     }
 }
 
@@ -363,6 +380,8 @@ impl Journal for Fake {
             Record::UndoStarted { step } => format!("undo started {step}"),
             Record::Undone { step } => format!("undone {step}"),
             Record::UndoFailed { step, .. } => format!("undo failed {step}"),
+            Record::Receipt { .. } => "receipt".to_owned(),
+            Record::Retiring { color } => format!("retiring {color}"),
             Record::Ended { outcome } => format!("ended {outcome:?}"),
         };
         self.call("journal.append", &subject, |inner| inner.append(record)).await.map_err(journal_failure)

@@ -29,10 +29,13 @@
 
 #![allow(clippy::expect_used, reason = "a test double that is misused should panic and say so")]
 
+mod client;
 mod fakes;
 mod fault;
 mod world;
 
 pub use self::fault::{Fault, When};
 pub use self::world::{Health, Published, ServedBy, World};
-pub use crate::port::{MockContainerRuntime, MockHealthProbe, MockJournal, MockProxy, MockRegistry};
+pub use crate::port::{
+    MockClient, MockContainerRuntime, MockHealthProbe, MockJournal, MockProxy, MockRegistry,
+};

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::client::Clients;
 use super::fakes::Fake;
 use super::fault::{At, Fault, Planned, When};
 use crate::model::{
@@ -46,6 +47,8 @@ pub(super) struct Inner {
     pub(super) state: AppState,
     pub(super) locked: bool,
     pub(super) violations: Vec<String>,
+    pub(super) clients: Clients,
+    pub(super) free_space: Option<u64>,
 }
 
 #[derive(Debug, Clone)]
@@ -227,6 +230,18 @@ impl World {
         self.lock().in_flight.insert(color, (connections, until));
     }
 
+    /// So many bytes are free where images are kept; at first that is not known.
+    pub fn free_space(&self, bytes: Option<u64>) {
+        self.lock().free_space = bytes;
+    }
+
+    /// Everything on record so far happened that much earlier.
+    pub fn backdate(&self, by: Duration) {
+        for entry in &mut self.lock().journal {
+            entry.at = entry.at.checked_sub(by).unwrap_or(jiff::Timestamp::MIN);
+        }
+    }
+
     /// Points the proxy elsewhere behind everybody's back.
     pub fn tamper_proxy(&self, color: Option<Color>) {
         self.lock().proxy = color;
@@ -363,8 +378,15 @@ impl Inner {
         }
     }
 
+    /// The same for what ends a container, which may also have been kept running until now.
+    pub(super) fn announced_end(&mut self, effect: &str) {
+        if self.state.open().is_some() || self.state.retiring.is_none() {
+            self.announced(effect, &[Step::Start]);
+        }
+    }
+
     pub(super) fn append(&mut self, record: &Record) {
-        let entry = Entry::new(self.journal.len() as u64 + 1, jiff::Timestamp::UNIX_EPOCH, record.clone());
+        let entry = Entry::new(self.journal.len() as u64 + 1, jiff::Timestamp::now(), record.clone());
         let pushed = self.state.push(&entry);
         self.journal.push(entry);
         if let Err(error) = pushed {

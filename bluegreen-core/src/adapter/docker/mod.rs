@@ -229,7 +229,12 @@ impl ContainerRuntime for Docker {
         self.is_here(image).await
     }
 
+    async fn free_space(&self) -> Result<Option<u64>, RuntimeError> {
+        Ok(self.disk_space().await?.map(|disk| disk.free))
+    }
+
     async fn ensure_running(&self, spec: &InstanceSpec) -> Result<Instance, RuntimeError> {
+        // Much goes on in it: on the heap, so that a caller's own future stays small.
         Box::pin(self.run(spec)).await
     }
 

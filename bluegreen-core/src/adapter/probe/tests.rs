@@ -402,6 +402,9 @@ mod stuck {
         async fn has_image(&self, _: &PinnedImage) -> Result<bool, RuntimeError> {
             std::future::pending().await
         }
+        async fn free_space(&self) -> Result<Option<u64>, RuntimeError> {
+            std::future::pending().await
+        }
         async fn ensure_running(&self, _: &InstanceSpec) -> Result<Instance, RuntimeError> {
             std::future::pending().await
         }

@@ -1,0 +1,42 @@
+//! `retire`: stops what is kept warm.
+
+use bluegreen_core::orchestrator::Retired;
+
+use super::{Context, Limits};
+use crate::args::RetireArgs;
+use crate::output::Verdict;
+use crate::settings::{self, Target};
+use crate::{duration, explain};
+
+/// `retire`.
+pub(super) fn retire(cx: &Context, args: &RetireArgs) -> Verdict {
+    const COMMAND: &str = "retire";
+    let target = match settings::target(&cx.global, &args.app) {
+        Ok(target) => target,
+        Err(error) => return explain::settings(COMMAND, &error, cx.out.is_styled()),
+    };
+    let id = match cx.deployment_id(None, false) {
+        Ok(id) => id,
+        Err(error) => return Context::bad_id(COMMAND, &error),
+    };
+    let limits = Limits { wait: args.wait, deadline: None };
+    cx.with_orchestrator(COMMAND, &target, &limits, async |orchestrator| {
+        orchestrator.retire(id, args.now).await.map(|retired| told(&retired, &target))
+    })
+}
+
+pub(super) fn told(retired: &Retired, target: &Target) -> Verdict {
+    let app = &retired.app;
+    let text = match (&retired.stopped, &retired.warm) {
+        (Some(name), _) => format!("retired: {name} is stopped"),
+        (None, Some(warm)) => {
+            format!("{} is kept warm for another {}", warm.name, duration::short(warm.left))
+        }
+        (None, None) => format!("nothing to retire: nothing of {app} runs beside what serves"),
+    };
+    let mut verdict = Verdict::success("retire", text, serde_json::to_value(retired).unwrap_or_default());
+    if retired.warm.is_some() {
+        verdict.next = Some(format!("to stop it at once: bluegreen retire {} --now", target.again));
+    }
+    verdict
+}

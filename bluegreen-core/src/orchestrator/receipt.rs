@@ -1,0 +1,207 @@
+//! Clients are played while a run goes on, and what they saw is its receipt.
+//!
+//! One task, beside the run: half of the requests over connections of their own, half over one that is kept, at a
+//! steady pace and never twice. The run only tells it which phase has begun. Which colour answered is concluded from
+//! that: what was over before the switch began was the previous one's, what began after its proof was the
+//! candidate's. So nothing has to be added to what users get to see.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::failure::chain;
+pub(super) use super::tally::Phase;
+use super::tally::Tally;
+use super::{Cause, Deployment, Log, Orchestrator};
+use crate::event::Event;
+use crate::model::{Color, Receipt, ReceiptGate, ReceiptPolicy};
+use crate::port::{Client, Connection};
+use crate::state::Record;
+
+/// How many requests may be under way: while none is answered, no more are sent than tell that.
+const UNDER_WAY: usize = 256;
+/// How long those that are under way at the end may take: one that was cut off in the last moment is seen to be.
+const LINGER: Duration = Duration::from_millis(100);
+/// How often a gate looks.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// The clients of a run. Dropped, they are gone.
+#[derive(Debug)]
+pub(super) struct Watch {
+    tally: Arc<Mutex<Tally>>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Watch {
+    fn begin(
+        orchestrator: &Orchestrator,
+        policy: &ReceiptPolicy,
+        previous: Option<Color>,
+        candidate: Color,
+    ) -> Self {
+        let tally = Arc::new(Mutex::new(Tally::new(policy.rate, previous, candidate)));
+        let stop = CancellationToken::new();
+        let playing = play(orchestrator.clone(), policy.clone(), tally.clone(), stop.clone());
+        Self { tally, stop, task: tokio::spawn(playing) }
+    }
+
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        lock(&self.tally)
+    }
+
+    /// Sends no more, and gives what was seen.
+    async fn end(mut self) -> Receipt {
+        self.stop.cancel();
+        // It ends by itself within its lingering; one that was aborted or panicked has told what it saw.
+        (&mut self.task).await.ok();
+        self.tally().receipt()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn lock(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
+    tally.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn play(
+    orchestrator: Orchestrator,
+    policy: ReceiptPolicy,
+    tally: Arc<Mutex<Tally>>,
+    stop: CancellationToken,
+) {
+    let found = tokio::select! {
+        biased;
+        found = orchestrator.client(&policy) => found,
+        () = stop.cancelled() => return,
+    };
+    let client = match found {
+        Ok(client) => client,
+        Err(cause) => return lock(&tally).cannot_see(chain(&cause)),
+    };
+    lock(&tally).found(client.target(), client.remedy());
+    let mut ticks = interval(policy.rate.interval());
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut under_way = JoinSet::new();
+    let (mut kept_is_free, mut turn) = (true, Connection::Kept);
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            Some(ended) = under_way.join_next(), if !under_way.is_empty() => {
+                kept_is_free |= matches!(ended, Ok(Connection::Kept));
+            }
+            _ = ticks.tick() => {
+                if under_way.len() >= UNDER_WAY {
+                    continue;
+                }
+                turn = match turn {
+                    Connection::Fresh if kept_is_free => Connection::Kept,
+                    _ => Connection::Fresh,
+                };
+                kept_is_free &= turn != Connection::Kept;
+                under_way.spawn(ask(client.clone(), turn, policy.timeout, tally.clone()));
+            }
+        }
+    }
+    timeout(LINGER, async { while under_way.join_next().await.is_some() {} }).await.ok();
+}
+
+/// One request; gives back what it went over.
+async fn ask(
+    client: Arc<dyn Client>,
+    over: Connection,
+    within: Duration,
+    tally: Arc<Mutex<Tally>>,
+) -> Connection {
+    let sent = lock(&tally).sent(over);
+    let outcome = super::calls::asked(&*client, over, within).await;
+    lock(&tally).ended(sent, outcome);
+    over
+}
+
+impl Deployment<'_> {
+    /// Begins to look, when that is asked for and nobody looks yet.
+    pub(super) fn watch_clients(&mut self) {
+        if let (Some(policy), None) = (&self.orchestrator.spec.receipt, &self.watch) {
+            let watch = Watch::begin(self.orchestrator, policy, self.previous, self.slot().color);
+            self.watch = Some(watch);
+        }
+    }
+
+    pub(super) fn phase(&self, phase: Phase) {
+        if let Some(watch) = &self.watch {
+            watch.tally().mark(phase);
+        }
+    }
+
+    /// Ends the looking: what was seen goes into the journal and to the observer. Once; the journal's failure is no
+    /// reason to fail, the next record will tell.
+    pub(super) async fn keep_receipt(&mut self, log: &mut Log) {
+        let Some(watch) = self.watch.take() else { return };
+        let receipt = watch.end().await;
+        drop(log.append(Record::Receipt { receipt: receipt.clone() }).await);
+        self.orchestrator.tell(&Event::Receipt { receipt: receipt.clone() });
+        self.receipt = Some(receipt);
+    }
+
+    /// Holds the commit back for the gate's bake time, when there is a gate.
+    ///
+    /// # Errors
+    ///
+    /// When more requests failed than the gate allows, at once; when nothing can be measured; when the candidate is
+    /// lost or somebody asks to stop.
+    pub(super) async fn bake(&self) -> Result<(), Cause> {
+        let (Some(policy), Some(watch)) = (&self.orchestrator.spec.receipt, &self.watch) else {
+            return Ok(());
+        };
+        let Some(gate) = policy.gate else { return Ok(()) };
+        let lost = self.orchestrator.until_lost(self.slot(), self.running()?);
+        tokio::select! {
+            biased;
+            () = self.orchestrator.cancel.cancelled() => Err(Cause::Cancelled),
+            baked = baked(watch, gate, policy) => baked,
+            state = lost => Err(self.lost(&state)),
+        }
+    }
+}
+
+async fn baked(watch: &Watch, gate: ReceiptGate, policy: &ReceiptPolicy) -> Result<(), Cause> {
+    let until = Instant::now() + gate.bake;
+    // Each request has its own deadline, so this is only for clients that were never let try.
+    let give_up = until + policy.rate.interval() + 2 * policy.timeout + Duration::from_secs(1);
+    // Those that are under way when the time is over are waited for: silence is not success.
+    let mut wanted = None;
+    loop {
+        let now = Instant::now();
+        let (settled, failures, blind) = {
+            let tally = watch.tally();
+            if now >= until {
+                wanted.get_or_insert(tally.sent_so_far());
+            }
+            let settled = wanted.is_some_and(|wanted| tally.is_settled(wanted));
+            (settled, tally.since_switch(), tally.blind().map(str::to_owned))
+        };
+        if let Some(reason) = blind {
+            return Err(Cause::NotMeasured { reason });
+        }
+        if failures.total() > gate.max_failures {
+            return Err(Cause::ClientsFailed { failures, allowed: gate.max_failures });
+        }
+        if settled {
+            return Ok(());
+        }
+        if now >= give_up {
+            return Err(Cause::NotMeasured { reason: "no request came to an end".to_owned() });
+        }
+        sleep(LOOK).await;
+    }
+}

@@ -1,0 +1,153 @@
+//! What becomes of what served before: kept warm, stopped, removed; and which images stay.
+//!
+//! Nothing runs between two commands, so a container that is kept warm is stopped by the next one that comes when its
+//! time is over: [`Orchestrator::retire`], or a deployment, which needs its place.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::failure::chain;
+use super::prepare::Observed;
+use super::report::{Retired, Warm};
+use super::{Aftermath, Cause, Deployment, Failure, Log, Opened, Orchestrator};
+use crate::model::{DeploymentId, RestartPolicy};
+use crate::plan::Step;
+use crate::port::Instance;
+use crate::state::{AppState, Record};
+
+/// How many of the releases that are no longer kept have their image removed, the newest first. Removals of the others
+/// were tried by earlier runs, and a journal is long.
+const FORGOTTEN: usize = 8;
+
+impl Deployment<'_> {
+    /// Lets go of the previous colour, and of the images of releases that are no longer kept.
+    pub(super) async fn retire(&self, log: &Log) -> Result<String, Cause> {
+        let orchestrator = self.orchestrator;
+        let mut detail = "no previous release".to_owned();
+        if let Some(slot) = self.previous_slot()
+            && let Some(instance) = orchestrator.find(slot).await?
+        {
+            let ours = orchestrator.owns(&instance);
+            match orchestrator.spec.retain.warm {
+                Some(warm) if ours && instance.is_running() => {
+                    detail = format!("{} is kept running for {} s", slot.name, warm.as_secs());
+                }
+                _ if ours || orchestrator.spec.adopt => detail = orchestrator.let_go(&instance).await?,
+                _ => {}
+            }
+        }
+        self.prune(log).await;
+        Ok(detail)
+    }
+
+    /// Removes images of releases beyond those that are kept. An image that stays is no reason to fail.
+    async fn prune(&self, log: &Log) {
+        let releases = log.state().releases();
+        let kept = self.orchestrator.spec.retain.releases as usize + 1;
+        let (beyond, keep) = releases.split_at(releases.len().saturating_sub(kept));
+        for release in beyond.iter().rev().take(FORGOTTEN) {
+            let image = release.image();
+            let needed = keep.iter().any(|kept| kept.image().digest() == image.digest())
+                || self.candidate.image().digest() == image.digest();
+            if !needed && let Err(cause) = self.orchestrator.ensure_image_removed(image).await {
+                self.orchestrator.warn(format!("image {image} was not removed: {}", chain(&cause)));
+            }
+        }
+    }
+
+    /// Brings the image here. Only what is no longer kept makes room for it, and where that is not enough nothing is
+    /// begun: a disk that is full takes everything else on it down.
+    pub(super) async fn pull(&self, log: &Log) -> Result<(), Cause> {
+        let orchestrator = self.orchestrator;
+        let image = self.candidate.image();
+        if orchestrator.has_image(image).await? {
+            return Ok(());
+        }
+        self.prune(log).await;
+        let wanted = orchestrator.spec.retain.min_free;
+        if wanted > 0 {
+            match orchestrator.free_space().await {
+                Ok(Some(free)) if free < wanted => return Err(Cause::DiskLow { free, wanted }),
+                Ok(_) => {}
+                // What cannot be known is no refusal: the pull itself will tell.
+                Err(cause) => orchestrator.warn(chain(&cause)),
+            }
+        }
+        orchestrator.pull(image).await
+    }
+}
+
+impl Orchestrator {
+    /// Stops what is kept warm when its time is over, or at once when `now` is set. Nothing else is touched.
+    ///
+    /// # Errors
+    ///
+    /// As [`deploy`](Self::deploy). [`Aftermath::Committed`] when it could not be stopped: what serves, serves.
+    pub async fn retire(&self, deployment: DeploymentId, now: bool) -> Result<Retired, Failure> {
+        let Opened { _lease, mut log, recovered } = self.open("retire", &deployment).await?;
+        let mut retired = self.cool(&mut log, now).await?;
+        retired.recovered = recovered.map(|(deployment, _)| deployment);
+        Ok(retired)
+    }
+
+    /// The same under a lock that is held already.
+    pub(super) async fn cool(&self, log: &mut Log, now: bool) -> Result<Retired, Failure> {
+        let observed = self.observe().await.map_err(|cause| self.untouched(cause))?;
+        let mut retired = Retired::nothing(self.spec.name.clone());
+        let Some((instance, left)) = self.warm_instance(log.state(), &observed) else { return Ok(retired) };
+        if !now && !left.is_zero() {
+            retired.warm = Some(Warm::new(instance.name.clone(), left));
+            return Ok(retired);
+        }
+        let Some(color) = instance.owned.as_ref().map(|owned| owned.color) else { return Ok(retired) };
+        log.append(Record::Retiring { color }).await.map_err(|cause| self.untouched(cause))?;
+        match self.let_go(instance).await {
+            Ok(_) => retired.stopped = Some(instance.name.clone()),
+            Err(cause) => {
+                return Err(Failure {
+                    step: Some(Step::Retire),
+                    aftermath: Aftermath::Committed,
+                    serving: self.what_serves(log.state()).await,
+                    ..self.untouched(cause)
+                });
+            }
+        }
+        Ok(retired)
+    }
+
+    /// What is kept warm, and for how long yet: what runs beside the colour that serves, once no run is under way.
+    /// When that colour is down, the other one may be what answers, and is not warm but needed.
+    pub(super) fn warm_instance<'o>(
+        &self,
+        state: &AppState,
+        observed: &'o Observed,
+    ) -> Option<(&'o Instance, Duration)> {
+        let active = observed.serving.color.filter(|active| observed.answering() == Some(*active))?;
+        let instance = observed.instance(active.other())?;
+        if state.open().is_some() || !instance.is_running() || !self.owns(instance) {
+            return None;
+        }
+        // By this host's clock: when it was set, a container is stopped sooner or later, and nothing else depends on it.
+        let since = state.runs.iter().rfind(|run| run.is_serving()).map(|run| run.last);
+        let age = since.map_or(Duration::MAX, |since| {
+            Timestamp::now().duration_since(since).try_into().unwrap_or(Duration::ZERO)
+        });
+        Some((instance, self.spec.retain.warm.unwrap_or_default().saturating_sub(age)))
+    }
+
+    fn owns(&self, instance: &Instance) -> bool {
+        instance.owned.as_ref().is_some_and(|owned| owned.app == self.spec.name)
+    }
+
+    /// Stops it, and removes it unless it is to be kept; says which.
+    async fn let_go(&self, instance: &Instance) -> Result<String, Cause> {
+        self.ensure_stopped(&instance.id).await?;
+        // With `always` the Engine would start a kept container again at its next start.
+        let keep = self.spec.retain.keep_stopped && self.spec.options.restart != RestartPolicy::Always;
+        if !keep {
+            self.ensure_removed(&instance.id).await?;
+        }
+        Ok(format!("{} is {}", instance.name, if keep { "stopped and kept" } else { "removed" }))
+    }
+}
