@@ -18,7 +18,6 @@
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads clocks and the environment")]
 
 #[path = "../tests/e2e/stage.rs"]
-#[allow(dead_code, reason = "tests use the rest")]
 mod stage;
 
 mod common;

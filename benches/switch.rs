@@ -13,7 +13,6 @@
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads clocks and the environment")]
 
 #[path = "../tests/e2e/stage.rs"]
-#[allow(dead_code, reason = "tests use the rest")]
 mod stage;
 
 mod common;
@@ -29,8 +28,8 @@ use bluegreen_core::adapter::docker::Docker;
 use bluegreen_core::adapter::nginx::{HostNginx, Mode, Nginx, Place, Site};
 use bluegreen_core::model::{AppName, Backend, Color, Endpoint, InstanceName, Slot, Slots};
 use bluegreen_core::port::Proxy;
-use bluegreen_testkit::docker::docker;
-use common::{Table, get, median, ms, range, rounds};
+use bluegreen_testkit::docker::{AppImage, docker};
+use common::{Table, first_answer, get, median, ms, range, rounds};
 use serde_json::Value;
 use stage::{Kind, Stage};
 
@@ -43,7 +42,9 @@ fn main() {
         let place = if kind == Kind::HostLive { "host" } else { "container" };
         let stage = Stage::live_with(kind, "[app.WEB.health]\nhttp = \"/health\"");
         stage.deploy("v1");
-        stage.deploy("v2");
+        // Made once: to make an image again makes another one.
+        let v2 = stage.image("v2", &AppImage::version("v2"));
+        stage.bluegreen(&["deploy", "--image", &v2]).expect(0);
         let mut row = |what: &str, times: &[f64], wanted: &str| {
             table.row(&[
                 place.to_owned(),
@@ -55,6 +56,7 @@ fn main() {
         };
         // The kept one runs again, so that both are there.
         docker(["start", &format!("{}-blue", stage.app)]).expect("docker start");
+        first_answer(stage.endpoint(false), "v1").join().expect("v1 answers");
         let (seen, proven) = switches(&stage);
         row("flag to the candidate's first answer", &seen, "< 10");
         row("flag to the end of the proof", &proven, "< 50");
@@ -62,7 +64,7 @@ fn main() {
             ("rollback, kept container running: whole command beside drain and stop", true, "< 150"),
             ("rollback, kept container stopped: whole command beside drain and stop", false, "–"),
         ] {
-            let runs: Vec<_> = (0..rounds).map(|_| rollback(&stage, warm)).collect();
+            let runs: Vec<_> = (0..rounds).map(|_| rollback(&stage, &v2, warm)).collect();
             let of = |part: fn(&Rollback) -> f64| runs.iter().map(part).collect::<Vec<_>>();
             row(what, &of(|run| run.whole - run.drain - run.retire), wanted);
             row("… the drain", &of(|run| run.drain), "–");
@@ -145,13 +147,14 @@ struct Rollback {
 }
 
 /// One rollback from v2 to v1, and what it takes to be able to do it again.
-fn rollback(stage: &Stage, warm: bool) -> Rollback {
+fn rollback(stage: &Stage, v2: &str, warm: bool) -> Rollback {
     // Serves already, or is deployed from what is kept.
-    stage.deploy("v2");
+    stage.bluegreen(&["deploy", "--image", v2]).expect(0);
     let kept = stage.containers(&["--filter", "status=exited"]);
     if warm {
         for name in &kept {
             docker(["start", name]).expect("docker start");
+            first_answer(stage.endpoint(name.ends_with("green")), "v1").join().expect("v1 answers");
         }
     }
     let began = Instant::now();

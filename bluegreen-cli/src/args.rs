@@ -205,6 +205,16 @@ pub(crate) struct RunArgs {
     pub(crate) time: TimeArgs,
 }
 
+/// `nginx install` and `nginx remove`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct NginxArgs {
+    #[command(flatten)]
+    pub(crate) app: AppArgs,
+    /// Only show what would be changed; touch nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
 /// `retire`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RetireArgs {
@@ -222,9 +232,9 @@ pub(crate) struct RetireArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum NginxCommand {
     /// Show the diff, write the include files and the one changed line, test, apply; put back on failure
-    Install(AppArgs),
-    /// Take all of it out again
-    Remove(AppArgs),
+    Install(NginxArgs),
+    /// Take all of it out again: your line goes to the colour that serves, the files go; put back on failure
+    Remove(NginxArgs),
     /// Say whether this nginx can switch live, why not, and what to change; touches nothing
     Check(AppArgs),
 }

@@ -33,14 +33,13 @@ pub(crate) enum ConnectError {
 /// When Docker's address makes no sense or leads nowhere, or Docker's configuration file is broken.
 pub(crate) fn connect(target: &Target, env: &Environment) -> Result<Ports, ConnectError> {
     let docker = docker(target, env)?;
-    let state_dir = target.state_dir.clone().unwrap_or_else(|| env.default_state_dir());
     let runtime = Arc::new(docker.clone());
     Ok(Ports {
         registry: registry(target.app.pull, &docker, env)?,
         proxy: Arc::new(proxy(target, &docker)),
         probe: Arc::new(Probes::new(runtime.clone())),
         runtime,
-        journal: Arc::new(FileJournal::new(state_dir)),
+        journal: Arc::new(journal(target, env)),
     })
 }
 
@@ -51,6 +50,11 @@ pub(crate) fn connect(target: &Target, env: &Environment) -> Result<Ports, Conne
 /// When Docker's address makes no sense or leads nowhere.
 pub(crate) fn nginx(target: &Target, env: &Environment) -> Result<Nginx, ConnectError> {
     Ok(proxy(target, &docker(target, env)?))
+}
+
+/// Where runs are recorded, and the lock is.
+pub(crate) fn journal(target: &Target, env: &Environment) -> FileJournal {
+    FileJournal::new(target.state_dir.clone().unwrap_or_else(|| env.default_state_dir()))
 }
 
 fn docker(target: &Target, env: &Environment) -> Result<Docker, ConnectError> {

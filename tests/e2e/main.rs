@@ -11,6 +11,7 @@ mod credentials;
 mod drain;
 mod main_job;
 mod memory;
+mod nginx_verbs;
 mod other_registries;
 mod pull;
 mod receipt;

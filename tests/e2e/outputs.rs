@@ -103,7 +103,7 @@ fn status_and_plan_say_what_serves_and_what_would_happen_and_touch_nothing() {
         status.says(&[
             "green, ",
             "app:v2",
-            "nginx says green",
+            &format!("nginx says green at port {}", stage.control_port),
             "-blue: stopped",
             "-green: running",
             "app:v1",

@@ -1,5 +1,7 @@
 //! What every test stands on: an nginx, a directory with a configuration, and the command.
 
+#![allow(dead_code, reason = "tests and benchmarks use a part each")]
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -1,63 +1,86 @@
 //! `nginx install | remove | check`: live mode's files in somebody's nginx.
 
-use bluegreen_core::adapter::nginx::{Installation, Nginx};
-use bluegreen_core::port::{FileChange, ProxyError};
+use std::fmt::Write as _;
+
+use bluegreen_core::adapter::nginx::{Examination, Finding, Installation, LineChange, Nginx, UserLine};
+use bluegreen_core::port::{FileChange, Holder, Journal as _, Lease, ProxyError};
 use serde_json::{Value, json};
 
 use super::Context;
-use crate::args::{AppArgs, NginxCommand};
+use crate::args::{NginxArgs, NginxCommand};
 use crate::config::Mode;
 use crate::exit::Exit;
 use crate::output::Verdict;
 use crate::settings::{self, Target};
-use crate::{explain, ports};
+use crate::{env, explain, ports};
 
 /// One of the three.
 pub(super) fn nginx(cx: &Context, command: &NginxCommand) -> Verdict {
     match command {
-        NginxCommand::Install(args) => with_nginx(cx, "nginx install", args, async |nginx, target| {
-            let changes = nginx.install(&target.app.spec.name).await?;
-            let installation = nginx.installation(&target.app.spec.name).await?;
-            let done = if changes.is_empty() { "nothing to do: all was in place" } else { "installed" };
-            Ok(described("nginx install", target, &changes, &installation, done))
-        }),
-        NginxCommand::Remove(args) => with_nginx(cx, "nginx remove", args, async |nginx, target| {
-            let changes = nginx.remove(&target.app.spec.name).await?;
-            let text = format!("{}removed", listed(&changes));
-            Ok(Verdict::success("nginx remove", text, json!({ "changes": as_json(&changes) })))
-        }),
-        NginxCommand::Check(args) => with_nginx(cx, "nginx check", args, async |nginx, target| {
-            let name = &target.app.spec.name;
-            if target.app.nginx.mode == Mode::Rewrite {
-                bluegreen_core::port::Proxy::check(nginx, name).await?;
-                let mut verdict =
-                    Verdict::success("nginx check", "ready to be switched by rewrite", Value::Null);
-                verdict.next = Some("`mode = \"live\"` loses no request at a switch".to_owned());
-                return Ok(verdict);
-            }
-            let installation = nginx.installation(name).await?;
-            Ok(described(
-                "nginx check",
-                target,
-                &installation.changes,
-                &installation,
-                "checked; nothing was touched",
-            ))
-        }),
+        NginxCommand::Install(args) => {
+            with_nginx(cx, "nginx install", args, async |nginx, target| install(nginx, target, args).await)
+        }
+        NginxCommand::Remove(args) => {
+            with_nginx(cx, "nginx remove", args, async |nginx, target| remove(nginx, target, args).await)
+        }
+        NginxCommand::Check(app) => {
+            let args = NginxArgs { app: app.clone(), dry_run: true };
+            with_nginx(cx, "nginx check", &args, async |nginx, target| {
+                nginx.examine(&target.app.spec.name).await.map(|found| checked(target, &found))
+            })
+        }
     }
+}
+
+async fn install(nginx: &Nginx, target: &Target, args: &NginxArgs) -> Result<Verdict, ProxyError> {
+    let name = &target.app.spec.name;
+    if args.dry_run {
+        let planned = nginx.installation(name).await?;
+        let done = if planned.changes.is_empty() && planned.loaded {
+            "nothing to do: all is in place"
+        } else {
+            "dry run: nothing was touched"
+        };
+        return Ok(installed(target, &planned.changes, &planned, done, true));
+    }
+    let changes = nginx.install(name).await?;
+    let installation = nginx.installation(name).await?;
+    let done = if changes.is_empty() { "nothing to do: all was in place" } else { "installed" };
+    Ok(installed(target, &changes, &installation, done, false))
+}
+
+async fn remove(nginx: &Nginx, target: &Target, args: &NginxArgs) -> Result<Verdict, ProxyError> {
+    let name = &target.app.spec.name;
+    let (changes, done) = if args.dry_run {
+        (nginx.preview_removal(name).await?, "dry run: nothing was touched")
+    } else {
+        (nginx.remove(name).await?, "removed")
+    };
+    let done = if changes.is_empty() { "nothing to do: none of it is there" } else { done };
+    let text = format!("{}{done}", listed(&changes));
+    Ok(Verdict::success(
+        "nginx remove",
+        text,
+        json!({ "dry_run": args.dry_run, "changes": as_json(&changes) }),
+    ))
 }
 
 fn with_nginx(
     cx: &Context,
     command: &'static str,
-    args: &AppArgs,
+    args: &NginxArgs,
     work: impl AsyncFnOnce(&Nginx, &Target) -> Result<Verdict, ProxyError>,
 ) -> Verdict {
-    let target = match settings::target(&cx.global, args) {
+    let target = match settings::target(&cx.global, &args.app) {
         Ok(target) => target,
         Err(error) => return explain::settings(command, &error, cx.out.is_styled()),
     };
     Context::block_on(command, async {
+        // A deploy at the same time would move the flags under our feet.
+        let _lease = match lock(cx, command, &target, args).await {
+            Ok(lease) => lease,
+            Err(verdict) => return *verdict,
+        };
         match ports::nginx(&target, &cx.env) {
             Ok(nginx) => match work(&nginx, &target).await {
                 Ok(verdict) => verdict,
@@ -68,41 +91,134 @@ fn with_nginx(
     })
 }
 
-/// What is in place, what is not, and what is left for a person to do.
-fn described(
+/// The application's lock, where something is going to be changed.
+async fn lock(
+    cx: &Context,
     command: &'static str,
+    target: &Target,
+    args: &NginxArgs,
+) -> Result<Option<Lease>, Box<Verdict>> {
+    if args.dry_run {
+        return Ok(None);
+    }
+    let refused = |error: &dyn std::error::Error| {
+        let message = format!("{command} for {} was refused", target.app.spec.name);
+        Box::new(explain::other(command, Exit::Refused, message, error))
+    };
+    let id = cx.deployment_id(None, false).map_err(|error| refused(&error))?;
+    let holder = Holder::new(std::process::id(), env::host_name(), command, id);
+    let lease = ports::journal(target, &cx.env).lock(&target.app.spec.name, &holder).await;
+    lease.map(Some).map_err(|error| refused(&error))
+}
+
+/// What is in place, what is not, and what is left for a person to do.
+pub(super) fn installed(
     target: &Target,
     changes: &[FileChange],
     installation: &Installation,
     done: &str,
+    dry_run: bool,
 ) -> Verdict {
     let Installation { loaded, included, include_line, version, .. } = installation;
     let mut text = listed(changes);
+    let pending = !installation.changes.is_empty();
     text.push_str(&format!("nginx {version}: files {}, ", if *loaded { "loaded" } else { "not loaded" }));
     text.push_str(if *included { "included by your server\n" } else { "not yet included by your server\n" });
+    if let UserLine::ByHand { reason, candidates } = &installation.user_line {
+        let _never_fails = writeln!(text, "your line is left to you: {reason}");
+        for LineChange { path, line, from, to, .. } in candidates {
+            let _never_fails = writeln!(text, "  {path}:{line}: `{from}` -> `{to}`");
+        }
+    }
     text.push_str(done);
-    let ready = *loaded && *included && installation.changes.is_empty();
     let result = json!({
-        "ready": ready,
+        "ready": *loaded && *included && !pending,
+        "dry_run": dry_run,
         "loaded": loaded,
         "included": included,
         "include_line": include_line,
+        "line": line_as_json(&installation.user_line),
         "version": version,
         "changes": as_json(changes),
     });
-    let mut verdict = Verdict::success(command, text, result);
-    verdict.next = if !loaded || !installation.changes.is_empty() {
+    let mut verdict = Verdict::success("nginx install", text, result);
+    verdict.next = if pending || !loaded {
         Some(format!("bluegreen nginx install {}", target.again))
-    } else if !included {
-        Some(format!("in your server's location, in place of proxy_pass: {include_line}"))
     } else {
-        None
+        by_hand(&installation.user_line, include_line)
     };
-    // For a hook that asks before it deploys.
-    if command == "nginx check" && !ready {
+    verdict
+}
+
+/// What a person has to do about the line.
+fn by_hand(line: &UserLine, include_line: &str) -> Option<String> {
+    match line {
+        UserLine::ByHand { candidates, .. } => Some(match &candidates[..] {
+            [LineChange { path, line, to, .. }] => {
+                format!("make {path}:{line} say `{to}`, then nginx -t && nginx -s reload")
+            }
+            _ => format!(
+                "in your server's location, in place of proxy_pass: {include_line} (then nginx -t && nginx -s reload)"
+            ),
+        }),
+        _ => None,
+    }
+}
+
+fn line_as_json(line: &UserLine) -> Value {
+    let one = |change: &LineChange| json!({ "path": change.path, "line": change.line, "from": change.from, "to": change.to });
+    match line {
+        UserLine::Known(change) => json!({ "state": "known", "candidates": [one(change)] }),
+        UserLine::ByHand { reason, candidates } => {
+            let candidates: Vec<Value> = candidates.iter().map(one).collect();
+            json!({ "state": "by-hand", "reason": reason, "candidates": candidates })
+        }
+        _ => json!({ "state": "in-place", "candidates": [] }),
+    }
+}
+
+/// Whether a switch can be made, why not, and what to change.
+pub(super) fn checked(target: &Target, found: &Examination) -> Verdict {
+    let ready = found.can_switch();
+    let rewrite = target.app.nginx.mode == Mode::Rewrite;
+    let version = found.version.as_deref().unwrap_or("of unknown version");
+    let mut text = String::new();
+    for Finding { severity, code, place, found, change, .. } in &found.findings {
+        let place = place.as_ref().map_or(String::new(), |place| format!("{place}: "));
+        let _never_fails = writeln!(text, "{severity} ({code}): {place}{found}\n  change: {change}");
+    }
+    let how = if rewrite { "be switched by rewrite" } else { "switch live" };
+    let can = if ready { "can" } else { "cannot yet" };
+    let _never_fails = write!(text, "nginx {version} {can} {how}; nothing was touched");
+    let findings: Vec<Value> = found.findings.iter().map(finding_as_json).collect();
+    let mode = if rewrite { "rewrite" } else { "live" };
+    let result = json!({ "ready": ready, "mode": mode, "version": found.version, "findings": findings });
+    let mut verdict = Verdict::success("nginx check", text, result);
+    if !ready {
+        // For a hook that asks before it deploys.
         verdict.exit = Exit::Refused;
+        let first = found.findings.first().map_or("", |finding| finding.change.as_str());
+        let by_us =
+            found.findings.iter().any(|finding| finding.change.starts_with("bluegreen nginx install"));
+        verdict.next = Some(if by_us && !rewrite {
+            format!("bluegreen nginx install {}", target.again)
+        } else {
+            first.to_owned()
+        });
+    } else if rewrite {
+        verdict.next = Some("`mode = \"live\"` loses no request at a switch".to_owned());
     }
     verdict
+}
+
+fn finding_as_json(finding: &Finding) -> Value {
+    json!({
+        "severity": finding.severity.as_str(),
+        "code": finding.code,
+        "place": finding.place,
+        "found": finding.found,
+        "change": finding.change,
+    })
 }
 
 fn listed(changes: &[FileChange]) -> String {

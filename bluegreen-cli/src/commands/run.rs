@@ -83,9 +83,10 @@ async fn warn_of_loss(cx: &Context, report: &Report, target: &Target) {
         return;
     }
     if let Ok(nginx) = ports::nginx(target, &cx.env)
-        && let Ok(Some(cost)) = nginx.cost_of_a_switch(&target.app.spec.name).await
+        && let Ok(Some(loss)) = nginx.expected_loss(&target.app.spec.name).await
     {
-        cx.out.warn(&format!("{cost}; the live switch (`mode = \"live\"` in bluegreen.toml) loses none"));
+        let place = loss.place.map_or(String::new(), |place| format!(" ({place})"));
+        cx.out.warn(&format!("{}; {}{place}", loss.found, loss.change));
     }
 }
 

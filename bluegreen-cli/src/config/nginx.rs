@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bluegreen_core::adapter::nginx::{HostNginx, Mode as CoreMode, Place, PublicUrl, Site};
+use bluegreen_core::adapter::nginx::{HostNginx, Mode as CoreMode, Place, Protocol, PublicUrl, Site};
 use bluegreen_core::model::{InstanceName, Slots};
 
 use super::reader::{Item, Section};
@@ -34,6 +34,8 @@ pub(crate) struct NginxSettings {
     pub(crate) control_port: u16,
     /// What a switch is proven with.
     pub(crate) url: Option<PublicUrl>,
+    /// What nginx speaks to the application.
+    pub(crate) protocol: Protocol,
     /// Idle connections that nginx keeps to each colour.
     pub(crate) keepalive: Option<NonZeroU16>,
     /// How long a run of its command, a reload and a request may take.
@@ -49,6 +51,7 @@ impl Default for NginxSettings {
             conf: None,
             control_port: CoreMode::CONTROL_PORT,
             url: None,
+            protocol: Protocol::Http,
             keepalive: None,
             timeouts: [None; 3],
         }
@@ -75,6 +78,7 @@ impl NginxSettings {
         };
         let mut site = Site::new(self.place.clone(), mode, slots.clone());
         site.public.clone_from(&self.url);
+        site.protocol = self.protocol;
         site.keepalive = self.keepalive;
         let [command, reload, request] = self.timeouts;
         site.command_timeout = command.unwrap_or(site.command_timeout);
@@ -86,6 +90,9 @@ impl NginxSettings {
 
 /// The words of `mode`.
 const MODES: [(&str, Mode); 2] = [("live", Mode::Live), ("rewrite", Mode::Rewrite)];
+
+/// The words of `protocol`.
+const PROTOCOLS: [(&str, Protocol); 2] = [("http", Protocol::Http), ("grpc", Protocol::Grpc)];
 
 /// Reads one of the two sections over what it inherits. Also says where it is, for cross checks.
 pub(super) fn read(
@@ -103,6 +110,7 @@ pub(super) fn read(
     }
     settings.control_port = section.port("control_port").unwrap_or(settings.control_port);
     url(&section, &mut settings);
+    settings.protocol = section.choice("protocol", &PROTOCOLS).unwrap_or(settings.protocol);
     if let Some(keepalive) = section.item("keepalive").and_then(|item| item.whole(0..=10_000)) {
         settings.keepalive = NonZeroU16::new(keepalive);
     }

@@ -60,6 +60,9 @@ impl fmt::Display for GateFailure {
 
 impl std::error::Error for GateFailure {}
 
+/// What stands for a check before its first answer.
+const NO_ANSWER: &str = "not answered yet";
+
 /// What each check said last.
 struct Board {
     answers: Mutex<Vec<Result<(), String>>>,
@@ -68,7 +71,7 @@ struct Board {
 
 impl Board {
     fn new(checks: usize) -> Self {
-        let answers = vec![Err("not answered yet".to_owned()); checks];
+        let answers = vec![Err(NO_ANSWER.to_owned()); checks];
         Self { answers: Mutex::new(answers), relapse: Mutex::default() }
     }
 
@@ -78,6 +81,12 @@ impl Board {
         let changed = board[index] != answer;
         board[index] = answer;
         changed
+    }
+
+    /// Whether this check has answered at all.
+    fn has(&self, index: usize) -> bool {
+        let board = self.answers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        board[index].as_ref().map_or_else(|reason| reason != NO_ANSWER, |()| true)
     }
 
     fn relapsed(&self, reason: String) {
@@ -167,7 +176,9 @@ impl Orchestrator {
                 Ok(()) => in_a_row += 1,
                 Err(reason) => {
                     in_a_row = 0;
-                    if board.note(index, Err(reason.clone())) {
+                    // An attempt that the gate's end cut short says less than the one before it.
+                    let cut_short = Instant::now() >= until && board.has(index);
+                    if !cut_short && board.note(index, Err(reason.clone())) {
                         self.tell(&Event::NotHealthyYet { check: check.to_string(), reason });
                     }
                 }

@@ -213,20 +213,22 @@ async fn install_is_done_once_and_remove_leaves_nothing() {
     write(rig.path("conf.d/bluegreen-web-api.conf"), "# edited by hand\n");
     assert_eq!(proxy.install(&rig.app).await.unwrap().len(), 1);
     assert_eq!(rig.color().await, "blue");
-    // A location still includes it: nginx's test refuses, and all stays.
+    // A file of the user's that cannot be mended is not: nginx's test refuses, and all stays.
+    write(rig.path("conf.d/more.conf"), "map $uri $more { include conf.d/bluegreen-web-api.conf; }\n");
     let before = rig.files();
     let error = proxy.remove(&rig.app).await.unwrap_err();
-    assert!(
-        matches!(&error, ProxyError::Refused { reason } if reason.contains("web-api.location")),
-        "{error}"
-    );
+    assert!(matches!(error, ProxyError::Broken { .. }), "{error}");
     assert_eq!(rig.files(), before);
     assert_eq!(rig.color().await, "blue");
-    write(rig.path("conf.d/site.conf"), rig.server("return 204;"));
-    assert_eq!(proxy.remove(&rig.app).await.unwrap().len(), 4);
+    fs::remove_file(rig.path("conf.d/more.conf")).unwrap();
+    // With nothing served the line becomes what clients get then.
+    proxy.switch(&rig.app, None).await.unwrap();
+    assert_eq!(proxy.remove(&rig.app).await.unwrap().len(), 5);
+    assert_eq!(rig.get("/").await.0, 503);
     assert_eq!(rig.files().into_keys().collect::<Vec<_>>(), ["site.conf"]);
     assert!(with.len() > 5);
     assert_eq!(proxy.remove(&rig.app).await.unwrap(), []);
+    assert_eq!(fs::read_to_string(rig.path("conf.d/site.conf")).unwrap(), rig.server("return 503;"));
     assert!(proxy.active(&rig.app).await.is_err());
 }
 

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test's helper fails by panicking")]
 #![expect(clippy::print_stderr, reason = "figures that were measured, shown with --no-capture")]
 
+mod adopt;
 mod client;
 mod live;
 mod rewrite;

@@ -15,9 +15,14 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago. Not one that the kernel gives to outgoing connections: under load they are so
+/// many that one would soon be in the way of a listener.
 pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    use std::hash::{BuildHasher as _, RandomState};
+    (0..1000)
+        .map(|_| 10_000 + u16::try_from(RandomState::new().hash_one(0) % 20_000).unwrap())
+        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .unwrap()
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test writes as an editor or a script does")]

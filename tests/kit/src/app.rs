@@ -41,6 +41,7 @@ fn build() -> Result<PathBuf> {
     let output = Command::new(cargo)
         .current_dir(workspace_root())
         .args(["build", "--quiet", "--release", "--package", "bluegreen-testkit", "--bin", "sample-app"])
+        .arg("--no-default-features")
         .args(["--target", &triple, "--target-dir"])
         .arg(&target_dir)
         .env("RUSTFLAGS", "-C target-feature=+crt-static")

@@ -17,6 +17,8 @@ pub mod fake_imds;
 pub mod load;
 pub mod nginx;
 pub mod process;
+pub mod relay;
+pub mod ws;
 
 pub use app::{cache_dir, static_app, workspace_root};
 

@@ -228,7 +228,7 @@ fn an_outage_shows_as_the_gap() {
 fn strangers_are_refused_and_bad_addresses_explained() {
     for (url, word) in [
         ("http://192.0.2.1/", "neither loopback nor private"),
-        ("https://127.0.0.1/", "http://"),
+        ("ftp://127.0.0.1/", "http://"),
         ("http://127.0.0.1:x/", "port"),
     ] {
         let error = Target::parse(url).expect_err(url).to_string();

@@ -234,6 +234,7 @@ impl ContainerRuntime for Docker {
     }
 
     async fn ensure_running(&self, spec: &InstanceSpec) -> Result<Instance, RuntimeError> {
+        // Much goes on in it: on the heap, so that a caller's own future stays small.
         Box::pin(self.run(spec)).await
     }
 

@@ -211,6 +211,24 @@ impl<'a> Control<'a> {
         Ok(if rest.as_os_str().is_empty() { PathBuf::from(target) } else { Path::new(target).join(rest) })
     }
 
+    /// The path on this host of what nginx knows as `path`; `None` when it lies only in its container.
+    pub(super) fn outside(&self, path: &Path) -> Option<PathBuf> {
+        // nginx puts two slashes where its prefix ends in one.
+        let path: &Path = &path.components().collect::<PathBuf>();
+        let Found::Container { instance, .. } = &self.place else { return Some(path.to_owned()) };
+        let mounted = instance.mounts.iter().filter_map(|(source, target)| {
+            let rest = path.strip_prefix(target).ok()?;
+            // `join` of nothing would add a slash.
+            let outside = if rest.as_os_str().is_empty() {
+                PathBuf::from(source)
+            } else {
+                Path::new(source).join(rest)
+            };
+            Some((rest.components().count(), outside))
+        });
+        mounted.min_by_key(|(rest, _)| *rest).map(|(_, outside)| outside)
+    }
+
     /// Where this host reaches what nginx listens on at `address` (`None`: everywhere) and `port`; `None` when
     /// only nginx's own container can.
     pub(super) fn reach(&self, address: Option<IpAddr>, port: u16) -> Option<Endpoint> {

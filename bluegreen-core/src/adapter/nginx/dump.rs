@@ -73,14 +73,63 @@ impl Dump {
         self.files.iter().any(|file| file.text.trim_end() == text.trim_end())
     }
 
+    /// The file in which a directive of this dump stands: its path and its text.
+    pub(super) fn file_of(&self, wanted: &Directive) -> Option<(&str, &str)> {
+        let holds = |file: &&File| {
+            let mut holds = false;
+            for directive in &file.directives {
+                directive.walk("", &mut |directive, _| holds |= std::ptr::eq(directive, wanted));
+            }
+            holds
+        };
+        self.files.iter().find(holds).map(|file| (file.path.as_str(), file.text.as_str()))
+    }
+
+    /// The blocks named `upstream`.
+    pub(super) fn upstreams(&self) -> impl Iterator<Item = &Directive> {
+        let mut found = Vec::new();
+        self.visit(&mut |directive, _| {
+            if directive.name == "upstream" {
+                found.push(directive);
+            }
+        });
+        found.into_iter()
+    }
+
+    /// The first `http` block.
+    pub(super) fn http(&self) -> Option<&Directive> {
+        let mut found = None;
+        self.visit(&mut |directive, stack| {
+            if directive.name == "http" && stack.is_empty() && found.is_none() {
+                found = Some(directive);
+            }
+        });
+        found
+    }
+
+    /// Whether a file of this path would be included inside `http { }`, were it there.
+    pub(super) fn takes(&self, path: &str) -> bool {
+        let mut takes = false;
+        self.visit(&mut |directive, stack| {
+            takes |= directive.name == "include"
+                && stack.last().is_some_and(|block| block.name == "http")
+                && directive.arg(0).is_some_and(|pattern| glob(&self.absolute(pattern), path));
+        });
+        takes
+    }
+
+    fn absolute(&self, pattern: &str) -> String {
+        let dir = self.main().rsplit_once('/').map_or("", |(dir, _)| dir);
+        if pattern.starts_with('/') { pattern.to_owned() } else { format!("{dir}/{pattern}") }
+    }
+
     /// The paths that an include which was written as `pattern` takes.
     pub(super) fn included(&self, pattern: &str) -> impl Iterator<Item = &str> {
         self.matching(pattern).map(|file| file.path.as_str())
     }
 
     fn matching(&self, pattern: &str) -> impl Iterator<Item = &File> {
-        let dir = self.main().rsplit_once('/').map_or("", |(dir, _)| dir);
-        let pattern = if pattern.starts_with('/') { pattern.to_owned() } else { format!("{dir}/{pattern}") };
+        let pattern = self.absolute(pattern);
         self.files.iter().filter(move |file| glob(&pattern, &file.path))
     }
 
@@ -259,6 +308,11 @@ server { ssl on; location / { proxy_pass http://u; } }\n";
     #[test]
     fn the_text_of_a_file_is_kept() {
         let dump = Dump::read(OUTPUT);
+        assert!(dump.takes("/etc/nginx/conf.d/new.conf") && !dump.takes("/etc/nginx/conf.d/new.txt"));
+        let mut homes = Vec::new();
+        dump.visit(&mut |directive, _| homes.extend(dump.file_of(directive).map(|(path, _)| path)));
+        assert_eq!(homes.first(), Some(&"/etc/nginx/nginx.conf"));
+        assert!(homes.contains(&"/etc/nginx/conf.d/in/x.location"));
         assert!(dump.contains_text("proxy_pass http://u;"));
         assert_eq!(dump.ending("in/x.location").count(), 1);
         assert_eq!(Dump::read("").main(), "nginx.conf");

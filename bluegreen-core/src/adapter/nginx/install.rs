@@ -9,18 +9,15 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::adapter::atomic;
+use crate::model::Color;
 use crate::port::{FileChange, ProxyError};
 
-use super::control::{Version, other, unrecognized};
-use super::dump::Dump;
-use super::live::Live;
+use super::control::other;
+use super::live::{Flag, Live};
 use super::process::{self, Worker};
 use super::render::{self, Rendered};
-use super::syntax::Directive;
+use super::userline::{Edit, UserLine};
 use super::{PublicUrl, public, unified};
-
-/// The oldest nginx that this was tried with.
-const OLDEST: Version = Version(1, 18, 0);
 
 /// How live mode is installed in an nginx.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,25 +31,22 @@ pub struct Installation {
     pub included: bool,
     /// The line that does, to be put in place of `proxy_pass`.
     pub include_line: String,
+    /// Where that line stands, or is to stand.
+    pub user_line: UserLine,
     /// nginx's version.
     pub version: String,
 }
 
-/// Files as they were: what a failed change puts back.
+/// What was there: what a failed change puts back.
 #[derive(Debug)]
-struct Before(Vec<(PathBuf, Option<Vec<u8>>)>);
+struct Before {
+    files: Vec<(PathBuf, Option<Vec<u8>>)>,
+    flags: Vec<Flag>,
+}
 
 impl Before {
-    fn remember(paths: impl IntoIterator<Item = PathBuf>) -> io::Result<Self> {
-        paths
-            .into_iter()
-            .map(|path| Ok((path.clone(), atomic::read(&path)?)))
-            .collect::<io::Result<_>>()
-            .map(Self)
-    }
-
     fn put_back(&self) -> io::Result<()> {
-        for (path, bytes) in &self.0 {
+        for (path, bytes) in &self.files {
             match bytes {
                 Some(bytes) => atomic::replace(path, bytes, fs::metadata(path).ok().as_ref())?,
                 None => {
@@ -64,13 +58,24 @@ impl Before {
     }
 }
 
+/// What must be so before a change counts.
+#[derive(Debug, Clone, Copy)]
+struct Wanted<'a> {
+    /// The generation that nginx says.
+    generation: Option<&'a String>,
+    /// The colour that answers through it, when one did before.
+    serves: Option<Color>,
+    /// What a client's request must have an answer from.
+    answers: Option<&'a PublicUrl>,
+}
+
 impl Live<'_> {
     fn paths(&self, rendered: &Rendered) -> Vec<PathBuf> {
         rendered.files.iter().map(|(name, _)| self.dir.join(name)).collect()
     }
 
     /// What differs on disk from what should be there.
-    fn changes(&self, rendered: &Rendered) -> Result<Vec<FileChange>, ProxyError> {
+    pub(super) fn changes(&self, rendered: &Rendered) -> Result<Vec<FileChange>, ProxyError> {
         let mut changes = Vec::new();
         for (name, new) in &rendered.files {
             let path = self.dir.join(name);
@@ -86,18 +91,32 @@ impl Live<'_> {
     }
 
     /// The generation that nginx says, `None` when it says none.
-    async fn generation(&self) -> Option<String> {
+    pub(super) async fn generation(&self) -> Option<String> {
         self.ask("generation").await.ok()
+    }
+
+    fn remember(&self, paths: impl IntoIterator<Item = PathBuf>) -> Result<Before, ProxyError> {
+        let read = |path: PathBuf| Ok((path.clone(), atomic::read(&path)?));
+        let files: io::Result<_> = paths.into_iter().map(read).collect();
+        let flags = ["green", "none"].into_iter().map(|kind| Ok(Flag { kind, there: self.has(kind)? }));
+        Ok(Before {
+            files: files.map_err(other("read nginx's files"))?,
+            flags: flags.collect::<Result<_, ProxyError>>()?,
+        })
     }
 
     pub(super) async fn installation(&self) -> Result<Installation, ProxyError> {
         let rendered = self.rendered()?;
         let (dump, version) = self.control.dump().await?;
+        let mut changes = self.changes(&rendered)?;
+        let adoption = self.adoption(&dump).await?;
+        changes.extend(adoption.edit.as_ref().map(Edit::change));
         Ok(Installation {
-            changes: self.changes(&rendered)?,
+            changes,
             loaded: self.generation().await.as_ref() == Some(&rendered.generation),
-            included: self.included(&dump),
+            included: adoption.line == UserLine::InPlace,
             include_line: render::include_line(self.app, &self.inside),
+            user_line: adoption.line,
             version: version.to_string(),
         })
     }
@@ -106,25 +125,28 @@ impl Live<'_> {
         let rendered = self.rendered()?;
         self.check_slots()?;
         let master = self.control.master().await?;
-        let changes = self.changes(&rendered)?;
-        let served = self.generation().await;
-        if changes.is_empty() && served.as_ref() == Some(&rendered.generation) {
+        let (dump, _) = self.control.dump().await?;
+        let adoption = self.adoption(&dump).await?;
+        let mut changes = self.changes(&rendered)?;
+        changes.extend(adoption.edit.as_ref().map(Edit::change));
+        let earlier = self.generation().await;
+        if changes.is_empty() && earlier.as_ref() == Some(&rendered.generation) {
             return Ok(changes);
         }
-        if let Err(output) = self.control.test().await? {
-            return Err(ProxyError::Broken { output });
-        }
-        let mut paths = self.paths(&rendered);
-        let location = self.flag("location");
-        // With no flag at all the first colour would be served, which is not there yet.
-        let first = !location.try_exists().map_err(other("read nginx's files"))?;
-        paths.extend(first.then(|| self.flag("none")));
-        let before = Before::remember(paths).map_err(other("read nginx's files"))?;
-        let written = self.write(&rendered, first).map_err(other("write nginx's files"));
-        self.settle(master, &before, written, served, Some(&rendered.generation)).await.map(|()| changes)
+        let first = !self.has("location")?;
+        let edits: Vec<&Edit> = adoption.edit.iter().collect();
+        let paths = self.paths(&rendered).into_iter().chain(edits.iter().map(|edit| edit.path.clone()));
+        let before = self.remember(paths)?;
+        // Before anything is loaded that looks at them: with no flag at all the first colour would be served, and a
+        // line of the user's that is exchanged must go on to the colour that it goes to now.
+        let flags = if first || !edits.is_empty() { self.steps(adoption.serves)? } else { Vec::new() };
+        let written = self.write(&rendered, &flags, &edits).map_err(other("write nginx's files"));
+        let serves = adoption.serves.filter(|_| !edits.is_empty());
+        let wanted = Wanted { generation: Some(&rendered.generation), serves, answers: None };
+        self.settle(master, &before, written, earlier, wanted).await.map(|()| changes)
     }
 
-    fn write(&self, rendered: &Rendered, first: bool) -> io::Result<()> {
+    fn write(&self, rendered: &Rendered, flags: &[Flag], edits: &[&Edit]) -> io::Result<()> {
         let folder = self.dir.join(render::FOLDER);
         match fs::create_dir(&folder) {
             Ok(()) => {
@@ -135,55 +157,96 @@ impl Live<'_> {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
-        if first {
-            atomic::create_flag(&self.flag("none"))?;
+        for flag in flags {
+            self.apply(*flag)?;
         }
         for (name, text) in &rendered.files {
             atomic::replace(&self.dir.join(name), text.as_bytes(), None)?;
         }
-        Ok(())
+        edits.iter().try_for_each(|edit| exchange(edit))
     }
 
-    pub(super) async fn remove(&self) -> Result<Vec<FileChange>, ProxyError> {
-        let master = self.control.master().await?;
+    /// What a removal would change: the user's files, and ours that go.
+    async fn removal(&self) -> Result<(Vec<Edit>, Vec<PathBuf>, Option<Color>), ProxyError> {
+        let (dump, _) = self.control.dump().await?;
+        let serves = match self.color().await {
+            Ok(served) => served,
+            // Not loaded; then the flags are all that there is.
+            Err(ProxyError::Unrecognized { .. }) => self.flagged()?,
+            Err(error) => return Err(error),
+        };
+        let edits = self.plain(&dump, serves)?;
         let mut paths: Vec<PathBuf> = vec![
             self.flag("location"),
             self.flag("control"),
             self.dir.join(render::upstreams_file(self.app)),
         ];
+        paths.extend(self.is_last().then(|| self.dir.join(render::CONTROL)));
+        Ok((edits, paths, serves))
+    }
+
+    /// Whether no other application is installed in this directory.
+    fn is_last(&self) -> bool {
         let own = self.flag("control");
-        let folder = self.dir.join(render::FOLDER);
-        let last = fs::read_dir(&folder).map_or(true, |entries| {
+        fs::read_dir(self.dir.join(render::FOLDER)).map_or(true, |entries| {
             entries.flatten().map(|entry| entry.path()).all(|path| path == own || !ends(&path, "control"))
+        })
+    }
+
+    fn removed(edits: &[Edit], before: &Before) -> Vec<FileChange> {
+        let gone = before.files.iter().filter(|(path, _)| edits.iter().all(|edit| edit.path != *path));
+        let gone = gone.filter_map(|(path, bytes)| Some((path.display().to_string(), bytes.as_ref()?)));
+        let gone = gone.map(|(path, bytes)| {
+            let diff = unified(&path, &String::from_utf8_lossy(bytes), "");
+            FileChange::new(&path, format!("remove {path}"), diff)
         });
-        paths.extend(last.then(|| self.dir.join(render::CONTROL)));
-        let before = Before::remember(paths).map_err(other("read nginx's files"))?;
-        let changes: Vec<FileChange> = before
-            .0
-            .iter()
-            .filter_map(|(path, bytes)| Some((path.display().to_string(), bytes.as_ref()?)))
-            .map(|(path, bytes)| {
-                let diff = unified(&path, &String::from_utf8_lossy(bytes), "");
-                FileChange::new(&path, format!("remove {path}"), diff)
-            })
-            .collect();
+        edits.iter().map(Edit::change).chain(gone).collect()
+    }
+
+    pub(super) async fn preview_removal(&self) -> Result<Vec<FileChange>, ProxyError> {
+        let (edits, paths, _) = self.removal().await?;
+        Ok(Self::removed(&edits, &self.remember(paths)?))
+    }
+
+    pub(super) async fn remove(&self) -> Result<Vec<FileChange>, ProxyError> {
+        let master = self.control.master().await?;
+        let (edits, paths, serves) = self.removal().await?;
+        let last = self.is_last();
+        let before =
+            self.remember(paths.iter().cloned().chain(edits.iter().map(|edit| edit.path.clone())))?;
+        let changes = Self::removed(&edits, &before);
         if !changes.is_empty() {
-            let served = self.generation().await;
-            let removed = before.0.iter().try_for_each(|(path, _)| atomic::remove(path).map(drop));
+            let earlier = self.generation().await;
+            // Looked for while the include still tells where. What does not answer before need not after.
+            let mut public = match (&self.site.public, serves) {
+                (Some(url), Some(_)) => Some(url.clone()),
+                (None, Some(_)) if !edits.is_empty() => self.discover().await?,
+                _ => None,
+            };
+            if let Some(url) = &public
+                && public::ask(self.site, url).await.is_err()
+            {
+                public = None;
+            }
+            let removed = edits
+                .iter()
+                .try_for_each(exchange)
+                .and_then(|()| paths.iter().try_for_each(|path| atomic::remove(path).map(drop)));
             let removed = removed.map_err(other("remove nginx's files"));
-            self.settle(master, &before, removed, served, None).await?;
+            let wanted = Wanted { generation: None, serves: None, answers: public.as_ref() };
+            self.settle(master, &before, removed, earlier, wanted).await?;
         }
         // Nothing looks at the flags any more.
         let tidy = ["green", "none"].iter().try_for_each(|kind| atomic::remove(&self.flag(kind)).map(drop));
         tidy.map_err(other("remove a flag"))?;
         if last {
             // Not empty when the user keeps something there.
-            fs::remove_dir(&folder).ok();
+            fs::remove_dir(self.dir.join(render::FOLDER)).ok();
         }
         Ok(changes)
     }
 
-    /// After files were changed: tests, reloads and waits until nginx says `wanted`; on any failure puts
+    /// After files were changed: tests, reloads and waits until nginx does what is wanted; on any failure puts
     /// everything back and waits until it says `served` again.
     async fn settle(
         &self,
@@ -191,7 +254,7 @@ impl Live<'_> {
         before: &Before,
         changed: Result<(), ProxyError>,
         served: Option<String>,
-        wanted: Option<&String>,
+        wanted: Wanted<'_>,
     ) -> Result<(), ProxyError> {
         let mut signalled = false;
         let failure = match changed {
@@ -205,26 +268,24 @@ impl Live<'_> {
         before
             .put_back()
             .map_err(|error| not_restored(format!("the files in {}: {error}", self.dir.display())))?;
-        let folder = self.dir.join(render::FOLDER);
-        if before.0.iter().all(|(path, bytes)| !path.starts_with(&folder) || bytes.is_none()) {
-            // Only when it is empty: then it was made for this.
-            fs::remove_dir(&folder).ok();
-        }
         if signalled {
             let mut again = false;
-            self.load(master, served.as_ref(), &mut again)
-                .await
-                .map_err(|error| not_restored(error.to_string()))?;
+            let wanted = Wanted { generation: served.as_ref(), serves: None, answers: None };
+            self.load(master, wanted, &mut again).await.map_err(|error| not_restored(error.to_string()))?;
+        }
+        // Only now: until the reload above, nginx may have looked at them for each request.
+        for flag in &before.flags {
+            self.apply(*flag).map_err(|error| not_restored(format!("a flag: {error}")))?;
+        }
+        let folder = self.dir.join(render::FOLDER);
+        if before.files.iter().all(|(path, bytes)| !path.starts_with(&folder) || bytes.is_none()) {
+            // Only when it is empty: then it was made for this.
+            fs::remove_dir(&folder).ok();
         }
         Err(failure)
     }
 
-    async fn load(
-        &self,
-        master: u32,
-        wanted: Option<&String>,
-        signalled: &mut bool,
-    ) -> Result<(), ProxyError> {
+    async fn load(&self, master: u32, wanted: Wanted<'_>, signalled: &mut bool) -> Result<(), ProxyError> {
         let refused = |reason| ProxyError::Refused { reason };
         self.control.test().await?.map_err(refused)?;
         let workers = process::workers(master);
@@ -235,7 +296,7 @@ impl Live<'_> {
             return Err(refused(output));
         }
         let deadline = Instant::now() + self.site.reload_timeout;
-        while self.generation().await.as_ref() != wanted {
+        while self.generation().await.as_ref() != wanted.generation {
             if Instant::now() > deadline {
                 return Err(refused(format!(
                     "nginx took the reload and does not say the new generation after {:?}; its error log tells why: \
@@ -251,142 +312,23 @@ impl Live<'_> {
         while process::workers(master).iter().any(earlier) && Instant::now() < deadline {
             sleep(Duration::from_millis(2)).await;
         }
-        Ok(())
-    }
-
-    /// Whether all is in place; gives where to ask from outside.
-    pub(super) async fn check(&self) -> Result<Option<PublicUrl>, ProxyError> {
-        self.control.master().await?;
-        let (dump, version) = self.control.dump().await?;
-        if version < OLDEST {
-            let reason = format!("nginx is {version}; expected {OLDEST} or newer");
-            return Err(unrecognized(&self.dir, reason));
-        }
-        self.check_slots()?;
-        let rendered = self.rendered()?;
-        if let Some(change) = self.changes(&rendered)?.first() {
-            let reason = format!(
-                "the live switch is not installed as it should be: an install would {}",
-                change.summary
-            );
-            return Err(unrecognized(&self.dir, reason));
-        }
-        let upstreams = render::upstreams_file(self.app);
-        if dump.ending(&upstreams).next().is_none() {
-            let line = format!("include {}/*.conf;", self.inside.display());
-            let reason = format!("nginx does not read {upstreams}; expected inside http {{ }}: {line}");
-            return Err(unrecognized(Path::new(dump.main()), reason));
-        }
-        let generation = self.ask("generation").await?;
-        if generation != rendered.generation {
-            let reason = format!(
-                "nginx runs with generation {generation} of these files and {} is on disk; it was not reloaded",
-                rendered.generation
-            );
-            return Err(unrecognized(&self.dir, reason));
-        }
-        self.check_location(&dump)?;
-        Ok(self.public(&dump))
-    }
-
-    /// Addresses that nginx cannot reach.
-    fn check_slots(&self) -> Result<(), ProxyError> {
-        let slots = &self.site.slots;
-        let own = [&slots.blue, &slots.green].into_iter().find(|slot| {
-            self.control.own_address().is_some() && slot.endpoint.ip().is_some_and(|ip| ip.is_loopback())
-        });
-        own.map_or(Ok(()), |slot| {
-            let reason = format!(
-                "{} is at {}, which is nginx's own container there; expected an address on a network that both are on",
-                slot.color, slot.endpoint
-            );
-            Err(unrecognized(&self.dir, reason))
-        })
-    }
-
-    fn is_ours(&self, dump: &Dump, directive: &Directive) -> bool {
-        let ours = format!("/{}", render::folder_file(self.app, "location"));
-        directive.name == "include"
-            && directive
-                .arg(0)
-                .is_some_and(|pattern| dump.included(pattern).any(|path| path.ends_with(&ours)))
-    }
-
-    /// Whether a server of the user's includes the location file; our control server does too.
-    fn included(&self, dump: &Dump) -> bool {
-        !self.locations(dump).is_empty()
-    }
-
-    /// The user's blocks that include it.
-    fn locations<'d>(&self, dump: &'d Dump) -> Vec<&'d Directive> {
-        let control = format!("/bluegreen/{}/probe/", self.app);
-        let mut found = Vec::new();
-        dump.visit(&mut |directive, stack| {
-            if self.is_ours(dump, directive)
-                && let Some(block) = stack.last()
-                && block.arg(0) != Some(&control)
-            {
-                found.push(*block);
-            }
-        });
-        found
-    }
-
-    fn check_location(&self, dump: &Dump) -> Result<(), ProxyError> {
-        let line = render::include_line(self.app, &self.inside);
-        let main = Path::new(dump.main());
-        let locations = self.locations(dump);
-        if locations.is_empty() {
-            let reason = format!(
-                "no location includes the live switch of {}; expected this line in its location, in place of \
-                 proxy_pass: {line}",
-                self.app
-            );
-            return Err(unrecognized(main, reason));
-        }
-        for location in locations {
-            let at =
-                location.children().iter().position(|child| self.is_ours(dump, child)).unwrap_or_default();
-            let ends = |directive: &Directive| {
-                directive.name == "break"
-                    || directive.name == "rewrite"
-                        && directive
-                            .args
-                            .last()
-                            .is_some_and(|flag| matches!(flag.value.as_str(), "break" | "last"))
+        if let Some(color) = wanted.serves {
+            let public = match &self.site.public {
+                Some(url) => Some(url.clone()),
+                None => self.discover().await?,
             };
-            let place = location.arg(0).unwrap_or_default();
-            if location.children().iter().take(at).any(ends) {
-                let reason = format!(
-                    "location {place} (line {}) ends its rewriting before the colour is chosen; expected `{line}` \
-                     above the rewrite",
-                    location.line
-                );
-                return Err(unrecognized(main, reason));
-            }
-            if location.children().iter().any(|directive| directive.name == "try_files") {
-                let reason = format!(
-                    "location {place} (line {}) has try_files, which nginx leaves out when one of the conditions in \
-                     the included file holds; expected `{line}` in a location of its own, named by try_files",
-                    location.line
-                );
-                return Err(unrecognized(main, reason));
-            }
+            self.verify(&self.site.slots.of(color).backend(), public).await?;
+        }
+        if let Some(url) = wanted.answers {
+            public::ask(self.site, url).await?;
         }
         Ok(())
     }
+}
 
-    fn public(&self, dump: &Dump) -> Option<PublicUrl> {
-        let control = format!("/bluegreen/{}/probe/", self.app);
-        let mut servers = dump.servers(&|directive, _| self.is_ours(dump, directive));
-        servers.retain(|server| server.path.as_ref() != Some(&control));
-        public::choose(&self.control, &servers)
-    }
-
-    /// Where to ask from outside, when no check has found it before.
-    pub(super) async fn discover(&self) -> Result<Option<PublicUrl>, ProxyError> {
-        Ok(self.public(&self.control.dump().await?.0))
-    }
+/// Puts a user's file in the place of what it was, with its owner and mode.
+fn exchange(edit: &Edit) -> io::Result<()> {
+    atomic::replace(&edit.path, &edit.new, Some(&fs::metadata(&edit.path)?))
 }
 
 fn ends(path: &Path, extension: &str) -> bool {

@@ -23,6 +23,7 @@ use super::{PublicUrl, Site, process, public};
 pub(super) struct Live<'a> {
     pub(super) app: &'a AppName,
     pub(super) site: &'a Site,
+    pub(super) runtime: &'a Arc<dyn ContainerRuntime>,
     pub(super) control: Control<'a>,
     /// The directory on this host.
     pub(super) dir: PathBuf,
@@ -33,9 +34,9 @@ pub(super) struct Live<'a> {
 
 /// A flag that is made, or removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Flag {
-    kind: &'static str,
-    there: bool,
+pub(super) struct Flag {
+    pub(super) kind: &'static str,
+    pub(super) there: bool,
 }
 
 impl<'a> Live<'a> {
@@ -54,7 +55,7 @@ impl<'a> Live<'a> {
             _ => other("look at nginx's directory")(source),
         })?;
         let inside = control.inside(&dir)?;
-        Ok(Self { app, site, control, dir, inside, port })
+        Ok(Self { app, site, runtime, control, dir, inside, port })
     }
 
     /// The files as they should be.
@@ -65,6 +66,7 @@ impl<'a> Live<'a> {
             inside: &self.inside,
             port: self.port,
             callers: &self.control.callers()?,
+            protocol: self.site.protocol,
             keepalive: self.site.keepalive,
         };
         render::render(&input).map_err(|reason| unrecognized(&self.dir, reason))
@@ -75,12 +77,12 @@ impl<'a> Live<'a> {
         self.dir.join(render::folder_file(self.app, kind))
     }
 
-    fn has(&self, kind: &str) -> Result<bool, ProxyError> {
+    pub(super) fn has(&self, kind: &str) -> Result<bool, ProxyError> {
         self.flag(kind).try_exists().map_err(other("look at a flag"))
     }
 
     /// What the flags on disk say.
-    fn flagged(&self) -> Result<Option<Color>, ProxyError> {
+    pub(super) fn flagged(&self) -> Result<Option<Color>, ProxyError> {
         if self.has("none")? {
             return Ok(None);
         }
@@ -128,7 +130,7 @@ impl<'a> Live<'a> {
     }
 
     /// The colour that nginx says it serves.
-    async fn color(&self) -> Result<Option<Color>, ProxyError> {
+    pub(super) async fn color(&self) -> Result<Option<Color>, ProxyError> {
         let answer = self.ask("color").await?;
         match answer.as_str() {
             "none" => Ok(None),
@@ -154,7 +156,7 @@ impl<'a> Live<'a> {
     }
 
     /// The flags that must change for `to`, in an order in which nothing wrong is served in between.
-    fn steps(&self, to: Option<Color>) -> Result<Vec<Flag>, ProxyError> {
+    pub(super) fn steps(&self, to: Option<Color>) -> Result<Vec<Flag>, ProxyError> {
         // Leaving nothing: the colour is set before the 503 ends.
         let wanted = match to {
             Some(color) => {
@@ -171,7 +173,7 @@ impl<'a> Live<'a> {
         Ok(steps)
     }
 
-    fn apply(&self, flag: Flag) -> io::Result<bool> {
+    pub(super) fn apply(&self, flag: Flag) -> io::Result<bool> {
         let path = self.flag(flag.kind);
         if flag.there { atomic::create_flag(&path) } else { atomic::remove(&path) }
     }

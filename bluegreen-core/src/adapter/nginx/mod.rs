@@ -25,10 +25,13 @@
 //!
 //! Rewrite mode cannot express "nothing": switching to none leaves the file as it is.
 
+mod adopt;
+mod check;
 mod client;
 mod control;
 mod diag;
 mod dump;
+mod examine;
 mod file;
 mod install;
 mod live;
@@ -39,6 +42,7 @@ mod render;
 mod rewrite;
 mod settings;
 mod syntax;
+mod userline;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -50,8 +54,10 @@ use crate::port::{
     Asking, Client, ContainerRuntime, FileChange, InFlight, Proof, Proxy, ProxyError, Serving,
 };
 
+pub use examine::{Examination, Finding, Severity};
 pub use install::Installation;
-pub use settings::{HostNginx, Mode, Place, PublicUrl, Site};
+pub use settings::{HostNginx, Mode, Place, Protocol, PublicUrl, Site};
+pub use userline::{LineChange, UserLine};
 
 use live::Live;
 use process::Worker;
@@ -161,9 +167,13 @@ impl Nginx {
         }
     }
 
-    /// Writes the files of live mode, has nginx test and load them, and sees that it did. Gives what was changed:
-    /// nothing when all was in place, and then nothing is reloaded either. A first install serves nothing (503)
-    /// until the first switch.
+    /// Writes the files of live mode, and the include of them in place of the one line of the user's that goes to
+    /// this application, where that can be told without a doubt ([`Installation::user_line`]). Has nginx test and
+    /// load it all in one reload, and sees that it did. Gives what was changed: nothing when all was in place, and
+    /// then nothing is reloaded either.
+    ///
+    /// What the exchanged line went to before is what the live switch serves after. Where that cannot be told, a
+    /// first install serves nothing (503) until the first switch.
     ///
     /// # Errors
     ///
@@ -172,26 +182,49 @@ impl Nginx {
         self.open_live(app).await?.install().await
     }
 
-    /// Takes the application's files of live mode out again, and the shared ones with the last application. Gives
-    /// what was removed.
+    /// Takes the application's files of live mode out again, and the shared ones with the last application. The
+    /// user's include becomes a plain line to the colour that serves, or a 503 when none does. Gives what was
+    /// changed. It takes a reload, which closes idle client connections.
     ///
     /// # Errors
     ///
-    /// As for [`Proxy::switch`]. While a location still includes the file, nginx's test refuses and all stays.
+    /// As for [`Proxy::switch`]; whatever failed is put back byte for byte.
     pub async fn remove(&self, app: &AppName) -> Result<Vec<FileChange>, ProxyError> {
         self.open_live(app).await?.remove().await
     }
 
-    /// What one more switch costs the clients of this nginx, in a line for a person; `None` when it costs them
-    /// nothing, as always in live mode. Read-only.
+    /// What [`Nginx::remove`] would change. Read-only.
     ///
     /// # Errors
     ///
     /// See [`ProxyError`].
-    pub async fn cost_of_a_switch(&self, app: &AppName) -> Result<Option<String>, ProxyError> {
+    pub async fn preview_removal(&self, app: &AppName) -> Result<Vec<FileChange>, ProxyError> {
+        self.open_live(app).await?.preview_removal().await
+    }
+
+    /// Whether this nginx can switch the application, why not, and what to change. Read-only.
+    ///
+    /// # Errors
+    ///
+    /// See [`ProxyError`]: when nginx does not run, its configuration is broken, or it could not be looked at.
+    pub async fn examine(&self, app: &AppName) -> Result<Examination, ProxyError> {
+        match self.open(app).await {
+            Ok(Switch::Live(live)) => live.examine().await,
+            Ok(Switch::Rewrite(rewrite)) => rewrite.examine().await,
+            Err(error) => Examination::refused(error),
+        }
+    }
+
+    /// What a switch of this application would lose, and what to do about it; `None` when nothing. Cheaper than
+    /// [`Nginx::examine`].
+    ///
+    /// # Errors
+    ///
+    /// See [`ProxyError`].
+    pub async fn expected_loss(&self, app: &AppName) -> Result<Option<Finding>, ProxyError> {
         match self.open(app).await? {
             Switch::Live(_) => Ok(None),
-            Switch::Rewrite(rewrite) => rewrite.cost().await,
+            Switch::Rewrite(rewrite) => rewrite.loss().await,
         }
     }
 
@@ -259,8 +292,8 @@ impl Proxy for Nginx {
             // Nothing is reloaded: what is lost all the same is no matter of nginx.
             Switch::Live(live) => (self.public(app, &live).await?, None),
             Switch::Rewrite(rewrite) => {
-                let cost = rewrite.cost().await?;
-                (rewrite.public().await, cost.map(|cost| format!("{cost}; the live switch loses none")))
+                let loss = rewrite.loss().await?;
+                (rewrite.public().await, loss.map(|loss| format!("{}; {}", loss.found, loss.change)))
             }
         };
         Ok(Arc::new(client::Visitor::new(url, asking, remedy)?))

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use crate::model::{AppName, Backend, Color};
 use crate::port::{ContainerRuntime, FileChange, InFlight, Proof, ProxyError, Serving};
 
-use super::control::{Control, Version, other};
+use super::control::{Control, other};
 use super::dump::Dump;
 use super::file::UserFile;
 use super::process::{self, START_ERROR, Worker};
@@ -23,9 +23,6 @@ const LOOK: Duration = Duration::from_millis(2);
 /// How long two generations of workers may stand side by side: nginx sleeps 100 ms before it lets the earlier go.
 const OVERLAP: Duration = Duration::from_millis(500);
 
-/// The first nginx that can be told to leave idle client connections open for a while (`keepalive_min_timeout`).
-const WAITS: Version = Version(1, 27, 4);
-
 /// How many requests a proof may take: one may go over a connection that was open before.
 const TRIES: u32 = 5;
 
@@ -35,7 +32,7 @@ pub(super) struct Rewrite<'a> {
     app: &'a AppName,
     site: &'a Site,
     runtime: &'a Arc<dyn ContainerRuntime>,
-    control: Control<'a>,
+    pub(super) control: Control<'a>,
     path: PathBuf,
     memory: &'a Memory,
 }
@@ -388,28 +385,6 @@ impl<'a> Rewrite<'a> {
             None => file.drop_backup(),
         }
         .map_err(|error| format!("the file beside {}: {error}", file.path.display()))
-    }
-
-    /// What a reload costs the clients of this nginx, in a line; `None` when it costs them nothing.
-    pub(super) async fn cost(&self) -> Result<Option<String>, ProxyError> {
-        let (dump, version) = self.control.dump().await?;
-        let why = if version < WAITS {
-            format!("nginx {version} closes idle client connections at a reload")
-        } else {
-            let mut waits = false;
-            dump.visit(&mut |directive, _| waits |= directive.name == "keepalive_min_timeout");
-            if waits {
-                return Ok(None);
-            }
-            format!(
-                "nginx {version} closes idle client connections at a reload, unless it is given \
-                     `keepalive_min_timeout 5s`"
-            )
-        };
-        Ok(Some(format!(
-            "{why}, and a request that is just then under way on one is lost: about 2 a switch, more with distant \
-             clients"
-        )))
     }
 
     pub(super) async fn verify(&self, to: &Backend) -> Result<Proof, ProxyError> {

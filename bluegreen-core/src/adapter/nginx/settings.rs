@@ -18,6 +18,8 @@ pub struct Site {
     /// What `verify` asks from outside. Unset: found in nginx's configuration, where there is a plain HTTP
     /// listener; without one the proof says that it is weaker.
     pub public: Option<PublicUrl>,
+    /// Live mode: what the application speaks.
+    pub protocol: Protocol,
     /// Live mode: how many idle connections each worker keeps to each colour (`keepalive` in the upstream).
     /// Unset: as nginx has it, which is none before 1.29.7. Older ones use them only where the user's location
     /// also says `proxy_http_version 1.1` and `proxy_set_header Connection ""`. They close after 2 s of idleness,
@@ -39,6 +41,7 @@ impl Site {
             mode,
             slots,
             public: None,
+            protocol: Protocol::default(),
             keepalive: None,
             command_timeout: Duration::from_secs(10),
             reload_timeout: Duration::from_secs(5),
@@ -94,6 +97,43 @@ pub struct HostNginx {
 impl Default for HostNginx {
     fn default() -> Self {
         Self { binary: PathBuf::from("nginx"), config: None, prefix: None, pid_file: None }
+    }
+}
+
+/// What nginx speaks to the application.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Protocol {
+    /// HTTP, also of `WebSockets`: `proxy_pass`.
+    #[default]
+    Http,
+    /// gRPC: `grpc_pass`, without TLS to the application.
+    Grpc,
+}
+
+impl Protocol {
+    /// The directive that passes requests on.
+    pub(super) const fn directive(self) -> &'static str {
+        match self {
+            Self::Http => "proxy_pass",
+            Self::Grpc => "grpc_pass",
+        }
+    }
+
+    /// What stands before the address there.
+    pub(super) const fn scheme(self) -> &'static str {
+        match self {
+            Self::Http => "http://",
+            Self::Grpc => "grpc://",
+        }
+    }
+
+    /// What the names of its other directives start with.
+    pub(super) const fn prefix(self) -> &'static str {
+        match self {
+            Self::Http => "proxy",
+            Self::Grpc => "grpc",
+        }
     }
 }
 

@@ -16,6 +16,8 @@ pub(super) struct Directive {
     pub(super) block: Option<Vec<Self>>,
     /// The line it starts on, counted from 1.
     pub(super) line: usize,
+    /// From its name to its `;` or `}`, that included.
+    pub(super) span: Range<usize>,
 }
 
 impl Directive {
@@ -84,12 +86,12 @@ pub(super) fn parse(text: &str) -> Result<Vec<Directive>, SyntaxError> {
     while let Some(token) = reader.token()? {
         match token {
             Token::Word(word) => words.push(word),
-            Token::End(line) => done.push(directive(&mut words, line)?),
+            Token::End(line) => done.push(directive(&mut words, line, reader.at)?),
             Token::Open(line) => {
                 if open.len() == DEPTH {
                     return Err(SyntaxError { line, reason: "blocks lie too deep in each other" });
                 }
-                open.push((directive(&mut words, line)?, std::mem::take(&mut done)));
+                open.push((directive(&mut words, line, reader.at)?, std::mem::take(&mut done)));
             }
             Token::Close(line) => {
                 if !words.is_empty() {
@@ -99,6 +101,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Directive>, SyntaxError> {
                     return Err(SyntaxError { line, reason: "`}` closes nothing" });
                 };
                 owner.block = Some(std::mem::replace(&mut done, before));
+                owner.span.end = reader.at;
                 done.push(owner);
             }
         }
@@ -112,10 +115,12 @@ pub(super) fn parse(text: &str) -> Result<Vec<Directive>, SyntaxError> {
     Ok(done)
 }
 
-fn directive(words: &mut Vec<Word>, line: usize) -> Result<Directive, SyntaxError> {
+fn directive(words: &mut Vec<Word>, line: usize, end: usize) -> Result<Directive, SyntaxError> {
     let mut words = std::mem::take(words).into_iter();
     let name = words.next().ok_or(SyntaxError { line, reason: "a directive has no name" })?;
-    Ok(Directive { name: name.value, args: words.collect(), block: None, line: name.line })
+    // A name may be quoted, and the quote is no part of its span; nobody writes that.
+    let span = name.span.start..end;
+    Ok(Directive { name: name.value, args: words.collect(), block: None, line: name.line, span })
 }
 
 struct Reader<'a> {
@@ -269,6 +274,8 @@ mod tests {
             if let Ok(directives) = parse(&text) {
                 for directive in &directives {
                     directive.walk("", &mut |directive, _| {
+                        assert!(text[directive.span.clone()].starts_with(&directive.name));
+                        assert!(text[directive.span.clone()].ends_with([';', '}']));
                         for word in &directive.args {
                             assert_eq!(&text[word.span.clone()], word.value);
                         }

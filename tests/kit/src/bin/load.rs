@@ -15,11 +15,11 @@ use tokio::sync::watch;
 #[derive(Parser)]
 #[command(name = "load")]
 struct Arguments {
-    /// Where to: http://host[:port][/path]
+    /// Where to, as in `http://host[:port][/path]` or `https://…`; with TLS any certificate is taken
     #[arg(long)]
     url: String,
-    /// Connections of a mode, as in new=2 (repeatable; new, keepalive, gaps, naive, post, slow, slow-new,
-    /// stream). Without any: new=2 keepalive=2 gaps=8 post=4
+    /// Connections of a mode, as in new=2 (repeatable; new, keepalive, gaps, naive, post, slow, slow-new, stream,
+    /// slow5, stream5, sse, upload, http2, grpc, websocket). Without any: new=2 keepalive=2 gaps=8 post=4
     #[arg(long = "mode", value_name = "MODE=N")]
     modes: Vec<String>,
     /// The bound

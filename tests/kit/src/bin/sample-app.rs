@@ -12,6 +12,9 @@
 //! | `EXIT_AFTER_MS`, `EXIT_CODE` | unset, `1` | exits by itself that long after its start |
 //! | `OOM` | unset | `1`: once ready, takes memory until it is killed |
 //!
+//! It speaks HTTP/1.1 and HTTP/2 without TLS on the same port, answers any unary gRPC call with its version, and
+//! echoes WebSockets at `/ws`, which it closes with 1001 at SIGTERM when `ON_TERM` is `drain`.
+//!
 //! `sample-app healthcheck` asks its own `/health` once and exits 0 or 1: a scratch image has no curl.
 
 #![allow(
@@ -28,7 +31,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bluegreen_testkit::ws;
+use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::body::{Body, Frame, Incoming};
 use hyper::service::service_fn;
@@ -37,7 +41,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::{conn::auto, graceful::GracefulShutdown};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 type Reply = Response<BoxBody<Bytes, Infallible>>;
 
@@ -47,6 +51,8 @@ struct Settings {
     /// The container id, as Docker sets it: tells two instances of one version apart.
     instance: String,
     health: String,
+    /// Says true once it goes away. WebSockets hold a receiver each, so that it is known when the last is closed.
+    going: watch::Receiver<bool>,
 }
 
 fn env(name: &str, default: &str) -> String {
@@ -102,10 +108,12 @@ fn healthcheck(port: &str) -> ExitCode {
 
 #[tokio::main]
 async fn serve(port: &str) -> ExitCode {
+    let (go, going) = watch::channel(false);
     let settings = Arc::new(Settings {
         version: env("VERSION", "dev"),
         instance: env("HOSTNAME", "-"),
         health: env("HEALTH", "ok"),
+        going,
     });
     let on_term = env("ON_TERM", "drain");
     // As the first process of a container it has no default action for a signal: handlers come first of all.
@@ -153,7 +161,7 @@ async fn serve(port: &str) -> ExitCode {
                 let _ = stream.set_nodelay(true);
                 let settings = Arc::clone(&settings);
                 let service = service_fn(move |request| answer(request, Arc::clone(&settings)));
-                let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+                let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
                 let connection = graceful.watch(connection);
                 tokio::spawn(connection);
             }
@@ -167,7 +175,11 @@ async fn serve(port: &str) -> ExitCode {
     }
     say("draining");
     drop(listener);
+    let _ = go.send(true);
     graceful.shutdown().await;
+    drop(settings);
+    // A client that never answers the close must not hold up the end.
+    let _ = tokio::time::timeout(Duration::from_secs(2), go.closed()).await;
     say("drained");
     ExitCode::SUCCESS
 }
@@ -181,13 +193,21 @@ fn take_memory() {
     }
 }
 
-async fn answer(request: Request<Incoming>, settings: Arc<Settings>) -> Result<Reply, Infallible> {
+async fn answer(mut request: Request<Incoming>, settings: Arc<Settings>) -> Result<Reply, Infallible> {
     let version = settings.version.as_str();
     let path = request.uri().path().to_owned();
     let query = request.uri().query().unwrap_or_default().to_owned();
     let number = |name: &str, default: u64| query_number(&query, name).unwrap_or(default);
     let identity = format!("version={version}\n");
+    if request
+        .headers()
+        .get("content-type")
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+    {
+        return Ok(grpc(request.into_body(), version).await);
+    }
     let mut reply = match (request.method(), path.as_str()) {
+        (&Method::GET, "/ws") => upgrade(&mut request, &settings),
         (&Method::GET | &Method::HEAD, "/") => text(StatusCode::OK, identity),
         (&Method::GET | &Method::HEAD, "/health") => health(&settings.health).await,
         (&Method::POST | &Method::PUT, "/echo") => match body_length(request.into_body()).await {
@@ -223,6 +243,87 @@ async fn answer(request: Request<Incoming>, settings: Arc<Settings>) -> Result<R
         }
     }
     Ok(reply)
+}
+
+/// A unary gRPC call: whatever was asked, the version comes back, in one message and with trailers.
+async fn grpc(body: Incoming, version: &str) -> Reply {
+    let status = if body_length(body).await.is_some_and(|length| length >= 5) { "0" } else { "13" };
+    let mut message = BytesMut::from(&[0][..]);
+    message.extend((version.len() as u32).to_be_bytes());
+    message.extend(version.as_bytes());
+    let mut trailers = hyper::HeaderMap::new();
+    trailers.insert("grpc-status", status.parse().expect("a valid header"));
+    let body = Full::from(message.freeze()).with_trailers(std::future::ready(Some(Ok(trailers))));
+    let mut reply = Response::new(BoxBody::new(body));
+    reply.headers_mut().insert("content-type", "application/grpc".parse().expect("a valid header"));
+    if let Ok(version) = version.parse() {
+        reply.headers_mut().insert("x-version", version);
+    }
+    reply
+}
+
+/// Makes the connection a WebSocket that echoes, each text with the version before it.
+fn upgrade(request: &mut Request<Incoming>, settings: &Settings) -> Reply {
+    let key = request.headers().get("sec-websocket-key").and_then(|key| key.to_str().ok());
+    let Some(accept) = key.map(ws::accept) else {
+        return text(StatusCode::BAD_REQUEST, "no WebSocket key\n".to_owned());
+    };
+    let (upgrade, version) = (hyper::upgrade::on(request), settings.version.clone());
+    let going = settings.going.clone();
+    tokio::spawn(async move {
+        if let Ok(upgraded) = upgrade.await {
+            echo(TokioIo::new(upgraded), &version, going).await;
+        }
+    });
+    let mut reply = text(StatusCode::SWITCHING_PROTOCOLS, String::new());
+    for (name, value) in
+        [("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-accept", accept.as_str())]
+    {
+        reply.headers_mut().insert(name, value.parse().expect("a valid header"));
+    }
+    reply
+}
+
+async fn echo(stream: TokioIo<hyper::upgrade::Upgraded>, version: &str, mut going: watch::Receiver<bool>) {
+    let (mut from, mut to) = tokio::io::split(stream);
+    let (sender, mut frames) = mpsc::channel(1);
+    // A read must not be dropped halfway through a frame.
+    tokio::spawn(async move {
+        while let Ok(frame) = ws::read(&mut from).await {
+            if sender.send(frame).await.is_err() {
+                return;
+            }
+        }
+    });
+    let mut closing = false;
+    loop {
+        let frame = tokio::select! {
+            frame = frames.recv() => frame,
+            () = async { drop(going.wait_for(|going| *going).await) }, if !closing => {
+                closing = true;
+                if ws::write(&mut to, &ws::Frame::Close(ws::GOING_AWAY), false).await.is_err() {
+                    return;
+                }
+                continue;
+            }
+        };
+        match frame {
+            Some(ws::Frame::Text(text)) if !closing => {
+                let reply = ws::Frame::Text(format!("{version} {text}"));
+                if ws::write(&mut to, &reply, false).await.is_err() {
+                    return;
+                }
+            }
+            Some(ws::Frame::Close(code)) => {
+                if !closing {
+                    let _ = ws::write(&mut to, &ws::Frame::Close(code), false).await;
+                }
+                return;
+            }
+            Some(_) => {}
+            None => return,
+        }
+    }
 }
 
 async fn health(kind: &str) -> Reply {

@@ -1,14 +1,14 @@
-//! One HTTP/1.1 connection over a bare socket. One attempt, no retry, nothing hidden.
+//! One HTTP/1.1 connection, in the clear or over TLS. One attempt, no retry, nothing hidden.
 
-use std::io::{Error, ErrorKind};
-use std::net::SocketAddr;
+use std::io::Error;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
-use super::FailureKind;
+use super::transport::Transport;
+use super::{FailureKind, Target};
 
 /// A failed attempt.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub(super) struct Bad {
 }
 
 impl Bad {
-    fn new(kind: FailureKind, detail: impl Into<String>) -> Self {
+    pub(super) fn new(kind: FailureKind, detail: impl Into<String>) -> Self {
         Self { kind, version: None, detail: detail.into() }
     }
 }
@@ -35,23 +35,15 @@ pub(super) struct Answer {
 }
 
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Transport,
     buffer: Vec<u8>,
     /// A byte of the answer has arrived.
     begun: bool,
 }
 
 impl Connection {
-    pub(super) async fn open(address: SocketAddr) -> Result<Self, Bad> {
-        let stream = TcpStream::connect(address).await.map_err(|error| {
-            let kind = match error.kind() {
-                ErrorKind::ConnectionRefused => FailureKind::Refused,
-                _ => FailureKind::NoConnection,
-            };
-            Bad::new(kind, error.to_string())
-        })?;
-        // Without this Nagle's algorithm would hold back a POST's body.
-        stream.set_nodelay(true).map_err(|e| Bad::new(FailureKind::NoConnection, e.to_string()))?;
+    pub(super) async fn open(target: &Target) -> Result<Self, Bad> {
+        let stream = Transport::open(target, b"http/1.1").await?;
         Ok(Self { stream, buffer: Vec::with_capacity(4096), begun: false })
     }
 
@@ -59,13 +51,17 @@ impl Connection {
     /// of what is readable lags behind.
     pub(super) fn is_stale(&self) -> bool {
         let mut byte = [0; 1];
-        !matches!(recv(&self.stream, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT), Err(Errno::AGAIN))
+        !matches!(
+            recv(self.stream.socket(), &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT),
+            Err(Errno::AGAIN)
+        )
     }
 
-    pub(super) async fn exchange(&mut self, request: &[u8]) -> Result<Answer, Bad> {
+    /// Sends a request and reads its answer. With a pause, the last half of the request's bytes waits for it.
+    pub(super) async fn exchange(&mut self, request: &[u8], pause: Option<Duration>) -> Result<Answer, Bad> {
         self.buffer.clear();
         self.begun = false;
-        if let Err(error) = self.stream.write_all(request).await {
+        if let Err(error) = self.send(request, pause).await {
             return Err(self.broken(&error, None));
         }
         loop {
@@ -77,6 +73,9 @@ impl Connection {
             };
             let head = Head::parse(&self.buffer[..head_end])?;
             self.buffer.drain(..head_end);
+            if head.status == 101 {
+                return Ok(Answer { status: 101, version: head.version, body: Vec::new(), keep: false });
+            }
             if head.status < 200 {
                 continue; // an interim answer; the real one follows
             }
@@ -98,6 +97,23 @@ impl Connection {
             keep &= self.buffer.is_empty();
             return Ok(Answer { status: head.status, version, body, keep });
         }
+    }
+
+    async fn send(&mut self, request: &[u8], pause: Option<Duration>) -> std::io::Result<()> {
+        let (now, later) = request.split_at(pause.map_or(request.len(), |_| request.len() / 2));
+        self.stream.write_all(now).await?;
+        self.stream.flush().await?;
+        if let Some(pause) = pause {
+            tokio::time::sleep(pause).await;
+            self.stream.write_all(later).await?;
+            self.stream.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Gives the stream up for another protocol, with what was read beyond the answer.
+    pub(super) fn into_stream(self) -> (Vec<u8>, Transport) {
+        (self.buffer, self.stream)
     }
 
     /// Waits for the server's close after the last answer, so that the server's end, and not ours, keeps the

@@ -30,11 +30,44 @@ pub enum Mode {
     SlowNew,
     /// Chunked answers that take a second, over one connection.
     Stream,
+    /// Answers that take 5 s: each spans many switches.
+    Slow5,
+    /// Chunked answers that take 5 s.
+    Stream5,
+    /// Server-Sent Events for 5 s.
+    Sse,
+    /// Uploads that stop halfway for 400 ms, over one connection.
+    Upload,
+    /// HTTP/2, four requests at once on one connection; with TLS or by prior knowledge, as the target says.
+    Http2,
+    /// Unary gRPC calls, four at once on one connection.
+    Grpc,
+    /// A WebSocket with ten messages a second.
+    WebSocket,
 }
 
 impl Mode {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 15] = [
+        Self::New,
+        Self::Keepalive,
+        Self::Gaps,
+        Self::Naive,
+        Self::Post,
+        Self::Slow,
+        Self::SlowNew,
+        Self::Stream,
+        Self::Slow5,
+        Self::Stream5,
+        Self::Sse,
+        Self::Upload,
+        Self::Http2,
+        Self::Grpc,
+        Self::WebSocket,
+    ];
+
+    /// Those that any server of HTTP/1.1 with the sample application behind it answers within a second or so.
+    pub const SHORT: [Self; 8] = [
         Self::New,
         Self::Keepalive,
         Self::Gaps,
@@ -56,6 +89,13 @@ impl Mode {
             Self::Slow => "slow",
             Self::SlowNew => "slow-new",
             Self::Stream => "stream",
+            Self::Slow5 => "slow5",
+            Self::Stream5 => "stream5",
+            Self::Sse => "sse",
+            Self::Upload => "upload",
+            Self::Http2 => "http2",
+            Self::Grpc => "grpc",
+            Self::WebSocket => "websocket",
         }
     }
 
@@ -74,8 +114,13 @@ impl Mode {
     /// Method, and path below the target's.
     pub(super) const fn request(self) -> (&'static str, &'static str) {
         match self {
-            Self::New | Self::Keepalive | Self::Gaps | Self::Naive => ("GET", ""),
-            Self::Post => ("POST", "echo"),
+            Self::New | Self::Keepalive | Self::Gaps | Self::Naive | Self::Http2 => ("GET", ""),
+            Self::Grpc => ("POST", "bluegreen.Sample/Version"),
+            Self::WebSocket => ("GET", "ws"),
+            Self::Slow5 => ("GET", "slow?ms=5000"),
+            Self::Stream5 => ("GET", "stream?ms=5000&chunks=50"),
+            Self::Sse => ("GET", "sse?ms=5000"),
+            Self::Post | Self::Upload => ("POST", "echo"),
             Self::Slow | Self::SlowNew => ("GET", "slow?ms=500"),
             Self::Stream => ("GET", "stream?ms=1000&chunks=10"),
         }
@@ -97,13 +142,14 @@ impl FromStr for Mode {
 #[derive(Debug, Clone)]
 pub struct Target {
     pub(super) address: SocketAddr,
+    pub(super) tls: bool,
     pub(super) host: String,
     /// Starts and ends with a slash.
     pub(super) path: String,
 }
 
 impl Target {
-    /// From `http://host[:port][/path]`; loopback and private addresses only.
+    /// From `http[s]://host[:port][/path]`; with TLS any certificate is taken; loopback and private addresses only.
     pub fn parse(url: &str) -> Result<Self> {
         Self::parse_checked(url, false)
     }
@@ -114,19 +160,20 @@ impl Target {
     }
 
     fn parse_checked(url: &str, allow_any: bool) -> Result<Self> {
-        let rest =
-            url.strip_prefix("http://").ok_or_else(|| fail(format!("{url}: not an http:// address")))?;
+        let tls = url.starts_with("https://");
+        let rest = url.strip_prefix(if tls { "https://" } else { "http://" });
+        let rest = rest.ok_or_else(|| fail(format!("{url}: not an http:// or https:// address")))?;
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (name, port) = match authority.rsplit_once(':') {
             Some((name, port)) if !port.ends_with(']') => {
                 (name, port.parse().map_err(|_| fail(format!("{url}: no port number after the colon")))?)
             }
-            _ => (authority, 80),
+            _ => (authority, if tls { 443 } else { 80 }),
         };
         let address = super::resolve(name.trim_matches(['[', ']']), port, allow_any)?;
         let path = path.trim_matches('/');
         let path = if path.is_empty() { "/".to_owned() } else { format!("/{path}/") };
-        Ok(Self { address, host: authority.to_owned(), path })
+        Ok(Self { address, tls, host: authority.to_owned(), path })
     }
 
     /// Sends this in the `host` header, for a proxy that tells sites apart by it.

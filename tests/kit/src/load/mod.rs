@@ -1,13 +1,17 @@
 //! A load client that never retries: every request that is not a complete, correct 2xx is a failure, counted
 //! by kind. HTTP libraries retry a request on a stale connection behind the caller's back; that hides exactly
-//! the losses this one is for, so it speaks HTTP/1.1 over bare sockets.
+//! the losses this one is for, so it speaks HTTP/1.1 and WebSockets over bare sockets, and HTTP/2 by a connection that
+//! repeats nothing.
 //!
 //! It uses as many connections as it is told, each sending one request after another. It does not spread its
 //! load over time: `rate` caps what one connection sends.
 
 mod client;
 mod config;
+mod http2;
 mod report;
+mod transport;
+mod websocket;
 mod worker;
 
 use std::net::SocketAddr;
@@ -40,7 +44,12 @@ async fn drive(config: Config, stop: watch::Receiver<bool>, recorder: Arc<Mutex<
     for (mode, connections) in modes {
         for _ in 0..connections {
             number += 1;
-            workers.spawn(worker::run(mode, number, Arc::clone(&config), end.clone(), Arc::clone(&recorder)));
+            let (config, end, recorder) = (Arc::clone(&config), end.clone(), Arc::clone(&recorder));
+            match mode {
+                Mode::Http2 | Mode::Grpc => workers.spawn(http2::run(mode, config, end, recorder)),
+                Mode::WebSocket => workers.spawn(websocket::run(mode, number, config, end, recorder)),
+                _ => workers.spawn(worker::run(mode, number, config, end, recorder)),
+            };
         }
     }
     let bound = async {

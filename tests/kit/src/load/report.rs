@@ -28,6 +28,8 @@ pub enum FailureKind {
     Status5xx,
     /// A complete answer with a status that is neither 2xx nor 5xx.
     StatusOther,
+    /// A WebSocket ended without a close in good order.
+    AbruptEnd,
     /// Not answered in time.
     Timeout,
     /// Complete and 2xx, but not the right content, or not HTTP at all.
@@ -45,6 +47,7 @@ impl FailureKind {
             Self::Truncated => "truncated",
             Self::Status5xx => "status-5xx",
             Self::StatusOther => "status-other",
+            Self::AbruptEnd => "abrupt-end",
             Self::Timeout => "timeout",
             Self::Wrong => "wrong",
         }
@@ -103,6 +106,9 @@ pub struct Summary {
     pub failures: BTreeMap<FailureKind, u64>,
     /// Good answers by the version that gave them; answers that name none are under `?`.
     pub versions: BTreeMap<String, u64>,
+    /// WebSockets that the server closed in good order (1001).
+    #[serde(default)]
+    pub orderly_closes: u64,
     /// The longest time without a good answer, from the first one to the end.
     pub longest_gap_ms: f64,
     /// Of good answers.
@@ -155,7 +161,10 @@ impl fmt::Display for Report {
         )?;
         let all = self.modes.iter().map(|(name, summary)| (name.as_str(), summary));
         for (name, s) in all.chain([("total", &self.total)]) {
-            let kinds: Vec<_> = s.failures.iter().map(|(kind, n)| format!("{} {n}", kind.name())).collect();
+            let closes =
+                (s.orderly_closes > 0).then(|| format!("(closed in good order: {})", s.orderly_closes));
+            let kinds = s.failures.iter().map(|(kind, n)| format!("{} {n}", kind.name()));
+            let kinds: Vec<_> = kinds.chain(closes).collect();
             let l = &s.latency;
             writeln!(
                 f,
@@ -202,6 +211,7 @@ struct Tally {
     ok: u64,
     failures: BTreeMap<FailureKind, u64>,
     versions: BTreeMap<String, u64>,
+    orderly_closes: u64,
     last_ok: Option<Instant>,
     gap: Duration,
     latencies_us: Vec<u32>,
@@ -232,6 +242,7 @@ impl Tally {
             failed,
             failures: self.failures.clone(),
             versions: self.versions.clone(),
+            orderly_closes: self.orderly_closes,
             longest_gap_ms: ms(self.gap.max(tail)),
             latency: latency(self.latencies_us.clone()),
         }
@@ -296,6 +307,11 @@ impl Recorder {
                     .insert(version.to_owned(), VersionSeen { requests: 1, first_ms: at, last_ms: at }),
             ),
         }
+    }
+
+    pub(super) fn closed_orderly(&mut self, mode: Mode) {
+        self.total.orderly_closes += 1;
+        self.modes.entry(mode).or_default().orderly_closes += 1;
     }
 
     pub(super) fn bad(&mut self, mode: Mode, sent: Instant, reused: bool, bad: super::client::Bad) {

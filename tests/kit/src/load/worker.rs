@@ -9,6 +9,12 @@ use super::client::{Answer, Bad, Connection};
 use super::report::Recorder;
 use super::{Config, FailureKind, Mode};
 
+/// The pause in the middle of an upload: a switch or two take place in it.
+const HALFWAY: Duration = Duration::from_millis(400);
+
+/// More than nginx keeps in memory, so that it is read to the end before a connection is made.
+const UPLOAD: usize = 40_000;
+
 const POST_BODY: &str = "posted by the load client\n";
 
 pub(super) async fn run(
@@ -29,7 +35,8 @@ pub(super) async fn run(
         }
         let sent = Instant::now();
         let reused = idle.is_some();
-        let attempt = tokio::time::timeout(config.timeout, attempt(idle.take(), &config, &request)).await;
+        let attempt =
+            tokio::time::timeout(config.timeout, attempt(mode, idle.take(), &config, &request)).await;
         let outcome = match attempt {
             Ok(outcome) => outcome,
             Err(_) => Err(Bad {
@@ -76,15 +83,16 @@ fn lock(recorder: &Mutex<Recorder>) -> std::sync::MutexGuard<'_, Recorder> {
 }
 
 async fn attempt(
+    mode: Mode,
     idle: Option<Connection>,
     config: &Config,
     request: &[u8],
 ) -> Result<(Connection, Answer), Bad> {
     let mut connection = match idle {
         Some(connection) => connection,
-        None => Connection::open(config.target.address).await?,
+        None => Connection::open(&config.target).await?,
     };
-    let answer = connection.exchange(request).await?;
+    let answer = connection.exchange(request, (mode == Mode::Upload).then_some(HALFWAY)).await?;
     Ok((connection, answer))
 }
 
@@ -95,8 +103,8 @@ fn request(mode: Mode, config: &Config) -> Vec<u8> {
     let mut request =
         format!("{method} {base}{path} HTTP/1.1\r\nhost: {host}\r\nconnection: {connection}\r\n");
     if method == "POST" {
-        request +=
-            &format!("content-type: text/plain\r\ncontent-length: {}\r\n\r\n{POST_BODY}", POST_BODY.len());
+        let body = if mode == Mode::Upload { "u".repeat(UPLOAD) } else { POST_BODY.to_owned() };
+        request += &format!("content-type: text/plain\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     } else {
         request += "\r\n";
     }
@@ -104,7 +112,7 @@ fn request(mode: Mode, config: &Config) -> Vec<u8> {
 }
 
 /// A complete answer must also be a right one: what the sample application says has a known shape.
-fn check(mode: Mode, answer: &Answer) -> Result<(), Bad> {
+pub(super) fn check(mode: Mode, answer: &Answer) -> Result<(), Bad> {
     let bad = |kind, detail| Err(Bad { kind, version: answer.version.clone(), detail });
     let status = answer.status;
     match status {
@@ -117,6 +125,9 @@ fn check(mode: Mode, answer: &Answer) -> Result<(), Bad> {
     let body = String::from_utf8_lossy(&answer.body);
     let right = match mode {
         Mode::Post if body.starts_with("length=") => body == format!("length={}\n", POST_BODY.len()),
+        Mode::Upload if body.starts_with("length=") => body == format!("length={UPLOAD}\n"),
+        Mode::Sse => body.matches("\n\n").count() == 50 && body.contains("id: 50\n"),
+        Mode::Stream5 => body.lines().count() == 50 && body.ends_with(" chunk=50\n"),
         Mode::Stream if body.starts_with("version=") => {
             body.lines().count() == 10 && body.ends_with(" chunk=10\n")
         }

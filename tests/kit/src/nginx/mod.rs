@@ -16,7 +16,7 @@ pub use version::NginxVersion;
 use crate::{Result, fail, process};
 
 /// What both kinds of nginx have to tell.
-pub trait Nginx {
+pub trait Nginx: Send + Sync {
     /// The directory on the host whose `*.conf` it includes.
     fn conf_dir(&self) -> &Path;
 

@@ -1,0 +1,147 @@
+//! Live mode: whether all is in place.
+
+use std::path::Path;
+
+use crate::port::ProxyError;
+
+use super::control::{Version, unrecognized};
+use super::dump::Dump;
+use super::live::Live;
+use super::syntax::Directive;
+use super::{PublicUrl, adopt, public, render};
+
+/// The oldest nginx that this was tried with.
+pub(super) const OLDEST: Version = Version(1, 18, 0);
+
+impl Live<'_> {
+    /// Whether all is in place; gives where to ask from outside.
+    pub(super) async fn check(&self) -> Result<Option<PublicUrl>, ProxyError> {
+        self.control.master().await?;
+        let (dump, version) = self.control.dump().await?;
+        if version < OLDEST {
+            let reason = format!("nginx is {version}; expected {OLDEST} or newer");
+            return Err(unrecognized(&self.dir, reason));
+        }
+        self.check_slots()?;
+        let rendered = self.rendered()?;
+        if let Some(change) = self.changes(&rendered)?.first() {
+            let reason = format!(
+                "the live switch is not installed as it should be: an install would {}",
+                change.summary
+            );
+            return Err(unrecognized(&self.dir, reason));
+        }
+        let upstreams = render::upstreams_file(self.app);
+        if dump.ending(&upstreams).next().is_none() {
+            let line = format!("include {}/*.conf;", self.inside.display());
+            let reason = format!("nginx does not read {upstreams}; expected inside http {{ }}: {line}");
+            return Err(unrecognized(Path::new(dump.main()), reason));
+        }
+        let generation = self.ask("generation").await?;
+        if generation != rendered.generation {
+            let reason = format!(
+                "nginx runs with generation {generation} of these files and {} is on disk; it was not reloaded",
+                rendered.generation
+            );
+            return Err(unrecognized(&self.dir, reason));
+        }
+        self.check_location(&dump)?;
+        Ok(self.public(&dump))
+    }
+
+    /// Addresses that nginx cannot reach.
+    pub(super) fn check_slots(&self) -> Result<(), ProxyError> {
+        let slots = &self.site.slots;
+        let own = [&slots.blue, &slots.green].into_iter().find(|slot| {
+            self.control.own_address().is_some() && slot.endpoint.ip().is_some_and(|ip| ip.is_loopback())
+        });
+        own.map_or(Ok(()), |slot| {
+            let reason = format!(
+                "{} is at {}, which is nginx's own container there; expected an address on a network that both are on",
+                slot.color, slot.endpoint
+            );
+            Err(unrecognized(&self.dir, reason))
+        })
+    }
+
+    pub(super) fn is_ours(&self, dump: &Dump, directive: &Directive) -> bool {
+        let ours = format!("/{}", render::folder_file(self.app, "location"));
+        directive.name == "include"
+            && directive
+                .arg(0)
+                .is_some_and(|pattern| dump.included(pattern).any(|path| path.ends_with(&ours)))
+    }
+
+    /// Whether a server of the user's includes the location file; our control server does too.
+    pub(super) fn included(&self, dump: &Dump) -> bool {
+        !self.locations(dump).is_empty()
+    }
+
+    /// The user's blocks that include it.
+    pub(super) fn locations<'d>(&self, dump: &'d Dump) -> Vec<&'d Directive> {
+        self.uses(dump).into_iter().map(|(_, block)| block).collect()
+    }
+
+    /// The user's lines that include it.
+    pub(super) fn includes<'d>(&self, dump: &'d Dump) -> Vec<&'d Directive> {
+        let mut found: Vec<&Directive> = Vec::new();
+        for (line, _) in self.uses(dump) {
+            // A file that several servers include is met several times.
+            if !found.iter().any(|known| std::ptr::eq(*known, line)) {
+                found.push(line);
+            }
+        }
+        found
+    }
+
+    fn uses<'d>(&self, dump: &'d Dump) -> Vec<(&'d Directive, &'d Directive)> {
+        let control = format!("/bluegreen/{}/probe/", self.app);
+        let mut found = Vec::new();
+        dump.visit(&mut |directive, stack| {
+            if self.is_ours(dump, directive)
+                && let Some(block) = stack.last()
+                && block.arg(0) != Some(&control)
+            {
+                found.push((directive, *block));
+            }
+        });
+        found
+    }
+
+    pub(super) fn check_location(&self, dump: &Dump) -> Result<(), ProxyError> {
+        let line = render::include_line(self.app, &self.inside);
+        let main = Path::new(dump.main());
+        let locations = self.locations(dump);
+        if locations.is_empty() {
+            let reason = format!(
+                "no location includes the live switch of {}; expected this line in its location, in place of \
+                 proxy_pass: {line}",
+                self.app
+            );
+            return Err(unrecognized(main, reason));
+        }
+        for location in locations {
+            let at =
+                location.children().iter().position(|child| self.is_ours(dump, child)).unwrap_or_default();
+            let place = location.arg(0).unwrap_or_default();
+            if let Some(trap) = adopt::trap(location, at) {
+                let reason =
+                    format!("location {place} (line {}) {trap}; the line is `{line}`", location.line);
+                return Err(unrecognized(main, reason));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn public(&self, dump: &Dump) -> Option<PublicUrl> {
+        let control = format!("/bluegreen/{}/probe/", self.app);
+        let mut servers = dump.servers(&|directive, _| self.is_ours(dump, directive));
+        servers.retain(|server| server.path.as_ref() != Some(&control));
+        public::choose(&self.control, &servers)
+    }
+
+    /// Where to ask from outside, when no check has found it before.
+    pub(super) async fn discover(&self) -> Result<Option<PublicUrl>, ProxyError> {
+        Ok(self.public(&self.control.dump().await?.0))
+    }
+}

@@ -1,0 +1,304 @@
+//! What an nginx needs before it can switch, each finding with its place and what to change. Read-only.
+
+use std::fmt;
+use std::path::Path;
+
+use crate::port::ProxyError;
+
+use super::check::OLDEST;
+use super::control::{Control, Version};
+use super::dump::Dump;
+use super::live::Live;
+use super::reload::Rewrite;
+use super::syntax::Directive;
+use super::userline::UserLine;
+use super::{adopt, public, render};
+
+/// The first nginx with `keepalive_min_timeout`.
+const WAITS: Version = Version(1, 27, 4);
+
+/// The first nginx that keeps idle connections to an upstream unasked.
+const KEEPS: Version = Version(1, 29, 7);
+
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Severity {
+    /// Nothing can be switched before it is changed.
+    Blocks,
+    /// A switch works, and loses or proves less than it could.
+    Weakens,
+    /// Good to know.
+    Advice,
+}
+
+impl Severity {
+    /// Its name in a report.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Blocks => "blocks",
+            Self::Weakens => "weakens",
+            Self::Advice => "advice",
+        }
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One thing that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Finding {
+    /// How much it matters.
+    pub severity: Severity,
+    /// A word for programs, such as `version`. Words are added, and none changes its meaning.
+    pub code: &'static str,
+    /// The file, with its line where one is meant.
+    pub place: Option<String>,
+    /// What was found.
+    pub found: String,
+    /// What to change.
+    pub change: String,
+}
+
+impl Finding {
+    fn new(
+        severity: Severity,
+        code: &'static str,
+        found: impl Into<String>,
+        change: impl Into<String>,
+    ) -> Self {
+        Self { severity, code, place: None, found: found.into(), change: change.into() }
+    }
+
+    fn at(mut self, place: impl Into<String>) -> Self {
+        self.place = Some(place.into());
+        self
+    }
+}
+
+/// What an nginx was found to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Examination {
+    /// Its version, when it could be asked.
+    pub version: Option<String>,
+    /// What was found, the gravest first.
+    pub findings: Vec<Finding>,
+}
+
+impl Examination {
+    /// Whether a switch can be made now.
+    pub fn can_switch(&self) -> bool {
+        self.findings.iter().all(|finding| finding.severity != Severity::Blocks)
+    }
+
+    fn new(version: Option<Version>, mut findings: Vec<Finding>) -> Self {
+        findings.sort_by_key(|finding| finding.severity);
+        Self { version: version.map(|version| version.to_string()), findings }
+    }
+
+    /// A refusal that came before anything could be looked at; other errors stay errors.
+    pub(super) fn refused(error: ProxyError) -> Result<Self, ProxyError> {
+        Ok(Self::new(None, vec![refusal("place", error)?]))
+    }
+}
+
+/// What is not recognized is a finding; what failed is an error.
+fn refusal(code: &'static str, error: ProxyError) -> Result<Finding, ProxyError> {
+    match error {
+        ProxyError::Unrecognized { path, reason } => {
+            // The texts say what was found, then what was expected.
+            let (found, change) = reason.split_once("; expected ").unwrap_or((&reason, "see what was found"));
+            Ok(Finding::new(Severity::Blocks, code, found, change).at(path))
+        }
+        error => Err(error),
+    }
+}
+
+fn place(control: &Control<'_>, dump: &Dump, directive: &Directive) -> String {
+    let (path, _) = dump.file_of(directive).unwrap_or((dump.main(), ""));
+    let outside = control.outside(Path::new(path));
+    let path = outside.map_or_else(|| path.to_owned(), |path| path.display().to_string());
+    format!("{path}:{}", directive.line)
+}
+
+impl Live<'_> {
+    pub(super) async fn examine(&self) -> Result<Examination, ProxyError> {
+        self.control.master().await?;
+        let (dump, version) = self.control.dump().await?;
+        let mut findings = Vec::new();
+        if version < OLDEST {
+            let found = format!("nginx is {version}");
+            findings.push(Finding::new(
+                Severity::Blocks,
+                "version",
+                found,
+                format!("update it to {OLDEST} or newer"),
+            ));
+        }
+        if let Err(error) = self.check_slots() {
+            findings.push(refusal("address", error)?);
+        }
+        let rendered = match self.rendered() {
+            Ok(rendered) => rendered,
+            Err(error) => {
+                findings.push(refusal("name-resolution", error)?);
+                return Ok(Examination::new(Some(version), findings));
+            }
+        };
+        let own = self.inside.join(render::upstreams_file(self.app));
+        if !dump.takes(&own.display().to_string()) {
+            let change = format!("put `include {}/*.conf;` inside http {{ }}", self.inside.display());
+            let found = format!("nginx includes no *.conf of {}", self.inside.display());
+            findings.push(Finding::new(Severity::Blocks, "directory", found, change).at(self.main(&dump)));
+        } else if let Some(change) = self.changes(&rendered)?.first() {
+            let found = format!("the files are not installed: an install would {}", change.summary);
+            findings.push(Finding::new(Severity::Blocks, "files", found, "bluegreen nginx install"));
+        } else if self.generation().await.as_ref() != Some(&rendered.generation) {
+            let found = "the files are there, and nginx has not loaded them";
+            findings.push(Finding::new(Severity::Blocks, "reload", found, "bluegreen nginx install"));
+        }
+        self.line(&dump, &mut findings).await?;
+        self.beside(&dump, version, &mut findings);
+        Ok(Examination::new(Some(version), findings))
+    }
+
+    fn main(&self, dump: &Dump) -> String {
+        let main = Path::new(dump.main());
+        self.control.outside(main).unwrap_or_else(|| main.to_owned()).display().to_string()
+    }
+
+    /// The user's line.
+    async fn line(&self, dump: &Dump, findings: &mut Vec<Finding>) -> Result<(), ProxyError> {
+        let to = render::include_line(self.app, &self.inside);
+        match self.adoption(dump).await?.line {
+            UserLine::Known(line) => {
+                let found = format!("`{}` goes to the application past the live switch", line.from);
+                let change = format!("bluegreen nginx install makes it `{to}`");
+                let at = format!("{}:{}", line.path, line.line);
+                findings.push(Finding::new(Severity::Blocks, "line", found, change).at(at));
+            }
+            UserLine::ByHand { reason, candidates } if candidates.is_empty() => {
+                let change = format!("put `{to}` into your server's location, in place of its proxy_pass");
+                findings.push(Finding::new(Severity::Blocks, "line", reason, change).at(self.main(dump)));
+            }
+            UserLine::ByHand { reason, candidates } => {
+                // In one location nginx takes this only once, and ours must be the one.
+                let code = if reason.contains("open_file_cache") { "open-file-cache" } else { "line" };
+                for line in candidates {
+                    let found = format!("`{}`: {reason}", line.from);
+                    let change = format!("if this is the one, make it `{to}`");
+                    let at = format!("{}:{}", line.path, line.line);
+                    findings.push(Finding::new(Severity::Blocks, code, found, change).at(at));
+                }
+            }
+            UserLine::InPlace => {
+                if let Err(error) = self.check_location(dump) {
+                    findings.push(refusal("location", error)?);
+                }
+                if self.site.public.is_none() && self.public(dump).is_none() {
+                    let found = public::NOT_ASKED;
+                    let change = "set `url` in [nginx] to a plain HTTP address of the same server, or live with a \
+                                  proof by nginx's own word and a request through it from inside";
+                    findings.push(Finding::new(Severity::Weakens, "tls-only", found, change));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What else of the user's goes to the same places.
+    fn beside(&self, dump: &Dump, version: Version, findings: &mut Vec<Finding>) {
+        let ours = |path: &str| {
+            Path::new(path).starts_with(self.inside.join(render::FOLDER))
+                || path.ends_with(&format!("/{}", render::upstreams_file(self.app)))
+        };
+        let target =
+            |directive: &Directive| adopt::target(&self.site.slots, directive.arg(0).unwrap_or_default());
+        for upstream in dump.upstreams() {
+            if dump.file_of(upstream).is_none_or(|(path, _)| ours(path)) {
+                continue;
+            }
+            let children = upstream.children();
+            if !children.iter().any(|child| child.name == "server" && target(child).is_some()) {
+                continue;
+            }
+            let says = |name: &str| children.iter().any(|child| child.name == name);
+            let name = upstream.arg(0).unwrap_or_default();
+            if (says("keepalive") || version >= KEEPS) && !says("keepalive_timeout") {
+                let found = format!(
+                    "upstream {name} keeps idle connections to the application for 60 s, which cannot be told from \
+                     requests in flight: a drain would wait for them"
+                );
+                let change = "take it out if nothing uses it any more, or add `keepalive_timeout 2s;` to it";
+                let finding = Finding::new(Severity::Weakens, "upstream-keepalive", found, change);
+                findings.push(finding.at(place(&self.control, dump, upstream)));
+            }
+            let named = children
+                .iter()
+                .any(|child| child.name == "server" && target(child).is_some_and(|(_, by)| by));
+            if named {
+                let found = format!(
+                    "upstream {name} names a container: nginx will not start while that name does not resolve"
+                );
+                let change = "take it out if nothing uses it any more, or use addresses";
+                let finding = Finding::new(Severity::Weakens, "name-resolution", found, change);
+                findings.push(finding.at(place(&self.control, dump, upstream)));
+            }
+        }
+    }
+}
+
+impl Rewrite<'_> {
+    pub(super) async fn examine(&self) -> Result<Examination, ProxyError> {
+        self.control.master().await?;
+        let mut findings = Vec::new();
+        if let Err(error) = self.check().await {
+            findings.push(refusal("file", error)?);
+        }
+        // A configuration that names only a container that is gone passes the check, and cannot be looked at.
+        let Ok((dump, version)) = self.control.dump().await else {
+            return Ok(Examination::new(None, findings));
+        };
+        findings.extend(self.reload_finding(&dump, version));
+        Ok(Examination::new(Some(version), findings))
+    }
+
+    /// What a reload of this nginx loses, and what to do about it. `None`: nothing is lost.
+    pub(super) async fn loss(&self) -> Result<Option<Finding>, ProxyError> {
+        let (dump, version) = self.control.dump().await?;
+        Ok(self.reload_finding(&dump, version))
+    }
+
+    fn reload_finding(&self, dump: &Dump, version: Version) -> Option<Finding> {
+        if version < WAITS {
+            let found = format!(
+                "nginx {version} closes idle client connections at a reload: expect about (keep-alive requests/s x \
+                 round trip) lost requests at each switch, as 1000/s x 50 ms = 50"
+            );
+            let change = "`mode = \"live\"` and `bluegreen nginx install` lose none; nginx 1.27.4 has \
+                          keepalive_min_timeout";
+            return Some(Finding::new(Severity::Weakens, "reload-loss", found, change));
+        }
+        let mut said = None;
+        dump.visit(&mut |directive, _| {
+            if directive.name == "keepalive_min_timeout" {
+                said = directive.arg(0).map(str::to_owned);
+            }
+        });
+        if said.is_some_and(|value| value.trim_end_matches(char::is_alphabetic) != "0") {
+            return None;
+        }
+        let found = "without keepalive_min_timeout nginx closes idle client connections at a reload, and requests \
+                     on their way are lost";
+        let change = "add this line inside http { }: keepalive_min_timeout 5s;";
+        let finding = Finding::new(Severity::Weakens, "keepalive-min-timeout", found, change);
+        let at = dump.http().map(|http| place(&self.control, dump, http));
+        Some(finding.at(at.unwrap_or_else(|| dump.main().to_owned())))
+    }
+}

@@ -1,0 +1,84 @@
+//! `nginx install | check | remove` on an application that runs: nobody may notice.
+
+use std::time::Duration;
+
+use bluegreen_testkit::docker::AppImage;
+use bluegreen_testkit::load::{Config, Handle, Mode, Target};
+
+use bluegreen_testkit::process;
+
+use crate::stage::{Kind, Stage};
+
+fn taken_over_and_given_back(kind: Kind) {
+    let stage = Stage::live(kind);
+    stage.deploy("v1");
+    let site = stage.nginx.conf_dir().join("site.conf");
+    let text = || std::fs::read_to_string(&site).expect("the site");
+    let included = text();
+    stage.bluegreen(&["nginx", "check"]).expect(0).says(&["can switch live"]);
+    stage.bluegreen(&["nginx", "remove", "--dry-run"]).expect(0).says(&[
+        "+",
+        "proxy_pass",
+        "nothing was touched",
+    ]);
+    assert_eq!(text(), included);
+
+    // On new connections: a reload closes the others, which is why the switch itself makes none.
+    let target = Target::parse(&stage.nginx.url()).expect("loopback");
+    let config = Config::new(target).with(Mode::New, 4).lasting(Duration::from_secs(120));
+    let load = Handle::spawn(config);
+    assert!(load.wait_until(Duration::from_secs(10), |report| report.total.requests > 20), "no load");
+    stage.bluegreen(&["nginx", "remove"]).expect(0).says(&["removed"]);
+    stage.serves("v1");
+    assert!(text().contains("proxy_pass http://") && !text().contains("include"), "{}", text());
+    assert!(!stage.nginx.conf_dir().join("bluegreen.conf").exists());
+    let plain = text();
+
+    let ran = stage.bluegreen(&["--output", "json", "nginx", "check"]).expect(10);
+    let line = format!("{}:1", site.display());
+    ran.says(&[
+        "\"ready\":false",
+        "\"code\":\"line\"",
+        "\"code\":\"files\"",
+        &line,
+        "bluegreen nginx install",
+    ]);
+    stage.bluegreen(&["deploy", "--image", "unused:1"]).expect(10);
+    stage.bluegreen(&["nginx", "install", "--dry-run"]).expect(0).says(&["-server", "dry run"]);
+    assert_eq!(text(), plain);
+    stage.bluegreen(&["nginx", "install"]).expect(0).says(&["included by your server", "installed"]);
+    assert_eq!(text(), included, "byte for byte");
+    stage.bluegreen(&["nginx", "install"]).expect(0).says(&["nothing to do"]);
+    stage.bluegreen(&["nginx", "check"]).expect(0);
+    stage.serves("v1");
+    stage.deploy("v2");
+    stage.serves("v2");
+    let report = load.stop();
+    report.assert_lossless();
+}
+
+#[test]
+#[ignore = "needs Docker and nginx: ./scripts/test"]
+fn an_nginx_on_the_host_is_taken_over_and_given_back() {
+    taken_over_and_given_back(Kind::HostLive);
+}
+
+#[test]
+#[ignore = "needs Docker and nginx: ./scripts/test"]
+fn an_nginx_in_a_container_is_taken_over_and_given_back() {
+    taken_over_and_given_back(Kind::ContainerLive);
+}
+
+#[test]
+#[ignore = "needs Docker and nginx: ./scripts/test"]
+fn nginx_is_left_alone_while_a_deploy_is_at_work() {
+    let stage = Stage::live(Kind::HostLive);
+    stage.deploy("v1");
+    let slow = stage.image("v2", &AppImage::version("v2").env("START_DELAY_MS", "5000"));
+    let mut deploy = stage.command(&["deploy", "--image", &slow]).spawn().expect("the command");
+    assert!(process::wait_until(Duration::from_secs(10), || stage.running().len() == 2), "no candidate");
+    stage.bluegreen(&["nginx", "remove"]).expect(10).says(&["deploy"]);
+    stage.bluegreen(&["nginx", "check"]).expect(0);
+    assert!(deploy.wait().expect("the command").success());
+    stage.serves("v2");
+}

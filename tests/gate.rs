@@ -1,0 +1,53 @@
+//! What a refused candidate is said to have answered.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bluegreen_core::model::Check;
+use bluegreen_core::orchestrator::{Orchestrator, Request};
+use bluegreen_core::port::{Health, HealthProbe, Instance, ProbeError};
+use bluegreen_core::testing::World;
+
+/// Answers so many times; then every attempt takes all of its time.
+#[derive(Debug)]
+struct HangsAfter {
+    answers: u32,
+    attempts: AtomicU32,
+}
+
+#[async_trait]
+impl HealthProbe for HangsAfter {
+    async fn probe(&self, _: &Check, _: &Instance, within: Duration) -> Result<Health, ProbeError> {
+        if self.attempts.fetch_add(1, Ordering::Relaxed) < self.answers {
+            return Ok(Health::unhealthy("status 500"));
+        }
+        tokio::time::sleep(within).await;
+        Ok(Health::unhealthy("nothing came"))
+    }
+}
+
+async fn refusal(answers: u32, attempt: Duration) -> String {
+    let world = World::new();
+    world.publish("registry.test/web:1");
+    let mut ports = world.ports();
+    ports.probe = Arc::new(HangsAfter { answers, attempts: AtomicU32::new(0) });
+    let mut spec = world.spec();
+    spec.gate.deadline = Duration::from_secs(10);
+    spec.gate.attempt_timeout = attempt;
+    let request = Request::new("registry.test/web:1".parse().unwrap(), "d-1".parse().unwrap());
+    Orchestrator::new(ports, spec).deploy(request).await.unwrap_err().cause.to_string()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_the_deadline_cut_short_does_not_hide_the_answer_before_it() {
+    let cause = refusal(1, Duration::from_mins(1)).await;
+    assert!(cause.contains("status 500") && !cause.contains("nothing came"), "{cause}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_had_all_its_time_is_the_last_answer() {
+    let cause = refusal(1, Duration::from_secs(3)).await;
+    assert!(cause.contains("nothing came") && !cause.contains("status 500"), "{cause}");
+}
