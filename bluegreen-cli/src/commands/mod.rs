@@ -82,9 +82,10 @@ impl Context {
         })
     }
 
-    /// Runs what needs a runtime. Made only now: it costs more than `--version` may take.
+    /// Runs what needs a runtime. Made only now: it costs more than `--version` may take. The run itself has this thread,
+    /// and the clients that it plays have another: while a file is synced here, they must not be late by our own doing.
     fn block_on(command: &'static str, work: impl Future<Output = Verdict>) -> Verdict {
-        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
             Ok(runtime) => {
                 let verdict = runtime.block_on(work);
                 // Whatever still hangs on the outside world must not hold up the end.

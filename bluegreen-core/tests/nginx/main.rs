@@ -4,6 +4,7 @@
 #![expect(clippy::print_stderr, reason = "figures that were measured, shown with --no-capture")]
 
 mod adopt;
+mod client;
 mod live;
 mod rewrite;
 mod rig;
