@@ -23,7 +23,7 @@ root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 mkdir -p "$root/bin" "$root/tmp" "$root/etc"
 chmod 1777 "$root/tmp"
-cp /bin/busybox "$root/bin/busybox"
+cp "$(command -v busybox)" "$root/bin/busybox"
 for name in sh sleep echo printf cat tail head seq nc id kill touch ls mount true; do
     ln -s busybox "$root/bin/$name"
 done
