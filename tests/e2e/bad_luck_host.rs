@@ -243,15 +243,19 @@ fn a_configuration_that_is_wrong_is_shown_with_its_line_before_anything_is_touch
 }
 
 /// The command where its state directory is a disk of its own that is full, seen by nobody else and gone with it.
-fn on_full_disk(stage: &Stage, state: &Path, arguments: &[&str]) -> Command {
-    // What is there already is there too; the rest is taken.
+fn on_full_disk(stage: &Stage, state: &Path, pages: u64, arguments: &[&str]) -> Command {
+    // What is there already is there too; the rest is taken, but for so many pages.
     let script = "set -e; state=$1; shift; copy=$(mktemp -d); cp -a \"$state/.\" \"$copy\"
         mount -t tmpfs -o size=64k,mode=700 none \"$state\"; cp -a \"$copy/.\" \"$state\"; rm -r \"$copy\"
         dd if=/dev/zero of=\"$state/full\" bs=4k status=none 2>/dev/null || true
-        exec \"$@\"";
+        truncate -s -$(($pages * 4096)) \"$state/full\"; exec \"$@\"";
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"]);
-    command.arg(state).arg(program()).args(["--state-dir", &state.display().to_string()]);
+    command
+        .env("pages", pages.to_string())
+        .arg(state)
+        .arg(program())
+        .args(["--state-dir", &state.display().to_string()]);
     command.args(arguments).current_dir(stage.dir()).env_remove("DEPLOYMENT_ID").stdin(Stdio::null());
     command
 }
@@ -264,7 +268,7 @@ fn a_state_directory_that_is_full_or_no_directory_is_refused_before_anything_is_
     let check = "next: check the state directory: it must be writable and have room";
     let empty = stage.dir().join("empty");
     std::fs::create_dir(&empty).expect("a directory");
-    let mut command = on_full_disk(&stage, &empty, &["deploy", "--image", &image]);
+    let mut command = on_full_disk(&stage, &empty, 0, &["deploy", "--image", &image]);
     stage.refuses(&mut command, &["No space left on device", check]);
 
     write(&stage.dir().join("a-file"), "");
@@ -279,13 +283,27 @@ fn a_state_directory_that_is_full_or_no_directory_is_refused_before_anything_is_
     }
 }
 
+/// What a tmpfs gives room in.
+const PAGE: u64 = 4096;
+/// The records of some steps: about 100 bytes each.
+const STEPS: u64 = 500;
+
 #[test]
 #[ignore = "needs Docker and nginx: ./scripts/test"]
 fn a_state_directory_that_fills_up_in_the_middle_takes_the_deploy_back() {
     let stage = Stage::with_v1(Kind::HostLive);
     let image = stage.image("v2", &AppImage::version("v2"));
-    // The journal's last block has room for the first records of a run and not for all before the commit point.
-    let mut command = on_full_disk(&stage, &stage.dir().join("state"), &["deploy", "--image", &image]);
+    // Room for the record with which a run begins, and some few of the steps' after it. A variable makes that first
+    // record as long as it takes to leave just that in the journal's last page.
+    let path = stage.dir().join("state").join(&stage.app).join("journal");
+    let journal = std::fs::read_to_string(path).expect("a journal");
+    let begun = journal.find('\n').expect("a first record") as u64;
+    let (in_last, wanted) = ((PAGE - journal.len() as u64 % PAGE) % PAGE, begun + STEPS);
+    let pages = u64::from(in_last < wanted);
+    let pad = "x".repeat(usize::try_from(in_last + pages * PAGE - wanted).expect("less than two pages"));
+    stage.configure(&format!("[app.WEB.env]\nPAD = \"{pad}\""));
+    let state = stage.dir().join("state");
+    let mut command = on_full_disk(&stage, &state, pages, &["deploy", "--image", &image]);
     let ran = stage.watched(&["v1", "v2"], || ran(&mut command));
     ran.expect(20).says(&["No space left on device", "next: check the state directory", "serving now: blue"]);
     stage.serves("v1");

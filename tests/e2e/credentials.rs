@@ -134,7 +134,7 @@ fn an_api_that_takes_the_question_and_never_answers_is_given_up() {
     let mut deploy = stage.command(&["deploy", "--image", &v1.uri]);
     let (ran, took) = timed(deploy.env("AWS_ENDPOINT_URL", api.endpoint()));
     ran.expect(10).says(&[
-        "trying again",
+        "trying 3 more times",
         "cannot be reached",
         "next: check this host's way to the registry",
     ]);

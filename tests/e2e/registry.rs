@@ -201,13 +201,13 @@ fn a_registry_that_is_down_is_tried_again_and_then_given_up() {
     stage.ecr.registry_down().expect("down");
     let api = stage.api(|_, _| Reply::Pass);
     let ran = stage.through(&api, &["deploy", "--image", &v2.uri]).expect(20).says(&[
-        "connection refused; trying again",
+        "connection refused; trying 3 more times",
         "the registry of",
         "cannot be reached",
         "serving now: blue",
         "next: check this host's way to the registry",
     ]);
-    assert_eq!(ran.err.matches("trying again").count(), 3, "{}", ran.err);
+    assert_eq!(ran.err.matches("trying 3 more times").count(), 1, "it is said once: {}", ran.err);
     assert_eq!(api.count("GetAuthorizationToken"), 4, "each attempt has a token of its own");
     stage.only_v1_serves();
 }
@@ -226,7 +226,7 @@ fn a_registry_that_comes_back_while_it_is_tried_again_serves_the_deploy() {
         }
         Reply::Pass
     });
-    stage.through(&api, &["deploy", "--image", &v2.uri]).expect(0).says(&["trying again"]);
+    stage.through(&api, &["deploy", "--image", &v2.uri]).expect(0).says(&["trying 3 more times"]);
     stage.stage.serves("v2");
 }
 
@@ -238,7 +238,7 @@ fn an_ecr_api_that_is_not_there_is_tried_again_and_nothing_is_touched() {
     let mut deploy = stage.command(&["deploy", "--image", &v1.uri]);
     // The port that nobody listens on.
     crate::stage::ran(deploy.env("AWS_ENDPOINT_URL", "http://127.0.0.1:9")).expect(10).says(&[
-        "trying again",
+        "trying 3 more times",
         "cannot be reached",
         "BatchGetImage of the ECR API in ap-northeast-2",
         "next: check this host's way to the registry",

@@ -51,7 +51,7 @@ async fn a_kept_connection_does_not_outlive_a_reload_and_the_client_knows_what_h
     sleep(Duration::from_millis(100)).await;
     let proxy = rig.rewrite();
     let client = proxy.client(&rig.app, &ASKING).await.unwrap();
-    assert!(client.remedy().unwrap().contains("the live switch loses none"), "{:?}", client.remedy());
+    assert!(client.remedy().unwrap().contains("`mode = \"live\"`"), "{:?}", client.remedy());
     for _ in 0..2 {
         assert_eq!(client.ask(Connection::Kept).await, Ok(200));
     }
