@@ -102,6 +102,10 @@ pub(crate) enum Command {
     Rollback(RunArgs),
     /// What serves now, since when, what it can be rolled back to, and what to type next
     Status(AppArgs),
+    /// Every run: what it was for, how it ended, and what clients saw of it
+    History(HistoryArgs),
+    /// Ask the run that is at work to stop and roll back, and wait until it has
+    Cancel(CancelArgs),
     /// Settle a run that was interrupted: undo it before its commit point, finish it after
     Recover(RunArgs),
     /// Stop the previous release's container when the time for which it is kept warm is over
@@ -203,6 +207,29 @@ pub(crate) struct RunArgs {
     pub(crate) deployment_id: Option<DeploymentId>,
     #[command(flatten)]
     pub(crate) time: TimeArgs,
+}
+
+/// `history`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct HistoryArgs {
+    #[command(flatten)]
+    pub(crate) app: AppArgs,
+    /// Show the journal itself, record by record
+    #[arg(long)]
+    pub(crate) journal: bool,
+    /// Show so many of the newest; 0 shows all
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) limit: usize,
+}
+
+/// `cancel`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CancelArgs {
+    #[command(flatten)]
+    pub(crate) app: AppArgs,
+    /// Wait that long for it to end, as 90s or 10m
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "10m")]
+    pub(crate) wait: Duration,
 }
 
 /// `nginx install` and `nginx remove`.

@@ -109,6 +109,7 @@ fn next(command: &str, failure: &Failure, target: &Target) -> String {
         Cause::Journal(JournalError::Corrupt { path, .. }) => {
             format!("look at {path}; when it is beyond repair, move it away: what serves is found by looking")
         }
+        Cause::Overtaken { by } => format!("nothing: {} {} is what is wanted now", by.verb, by.deployment),
         Cause::Journal(_) => "check the state directory: it must be writable and have room".to_owned(),
         Cause::Gate(_) | Cause::CandidateLost { .. } => "mend the application, then deploy again".to_owned(),
         Cause::ClientsFailed { .. } => {

@@ -23,12 +23,19 @@ pub enum Verb {
     Rollback,
 }
 
-impl fmt::Display for Verb {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
+impl Verb {
+    /// Its name, as it is typed.
+    pub const fn as_str(self) -> &'static str {
+        match self {
             Self::Deploy => "deploy",
             Self::Rollback => "rollback",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
     }
 }
 

@@ -25,5 +25,6 @@ mod luck;
 mod bad_luck_app;
 mod bad_luck_host;
 mod bad_luck_nginx;
+mod cancel;
 mod interrupted;
 mod outputs;

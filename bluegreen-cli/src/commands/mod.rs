@@ -1,5 +1,7 @@
 //! The verbs. Each turns settings into one call of the core and its answer into a [`Verdict`].
 
+mod cancel;
+mod history;
 mod nginx;
 mod other;
 mod retire;
@@ -36,6 +38,8 @@ pub(crate) fn execute(cli: Cli, env: Environment) -> Exit {
     let verdict = match command {
         Command::Deploy(args) => run::deploy(&cx, &args),
         Command::Rollback(args) => run::rollback(&cx, &args),
+        Command::History(args) => history::history(&cx, &args),
+        Command::Cancel(args) => cancel::cancel(&cx, &args),
         Command::Recover(args) => run::recover(&cx, &args),
         Command::Retire(args) => retire::retire(&cx, &args),
         Command::Plan(args) => show::plan(&cx, &args),

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use bluegreen_core::model::AppName;
 use bluegreen_core::orchestrator::{Failure, Orchestrator, Report, Request};
+use bluegreen_core::port::Holder;
 use bluegreen_core::testing::{Fault, Health, When, World};
 
-use super::{retire, run, show};
+use super::cancel::Cancelled;
+use super::{cancel, history, retire, run, show};
 use crate::config::{App, NginxSettings};
 use crate::exit::Exit;
 use crate::explain;
@@ -171,6 +173,78 @@ async fn what_is_kept_warm_and_what_was_not_drained_is_said() {
     assert!(said.contains("due to be stopped") && said.contains("next: bluegreen retire web"), "{said}");
     assert!(retire(false).await.contains("retired: web-blue is stopped"));
     assert!(retire(true).await.contains("nothing to retire"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_history_is_what_happened_without_any_secret() {
+    let world = world();
+    let mut spec = world.spec();
+    spec.options.env.insert("TOKEN".to_owned(), bluegreen_core::model::Secret::new("hunter2"));
+    let orchestrator = Orchestrator::new(world.ports(), spec);
+    let shown = async |journal, limit| {
+        let verdict = history::shown(&orchestrator.history().await.unwrap(), journal, limit);
+        assert!(!verdict.json().to_string().contains("hunter2"));
+        text(&verdict)
+    };
+    assert_eq!(shown(false, 20).await, "1> nothing on record: web was never deployed\n");
+    for (tag, id) in [("1", "d1"), ("sick", "d2"), ("2", "d3")] {
+        let image = format!("r.io/web:{tag}").parse().unwrap();
+        drop(orchestrator.deploy(Request::new(image, id.parse().unwrap())).await);
+    }
+    let runs = shown(false, 0).await;
+    for says in
+        ["deploy d1, r.io/web:1: committed", "deploy d2, r.io/web:sick: rolled back: gate failed", "took "]
+    {
+        assert!(runs.contains(says), "{says}: {runs}");
+    }
+    assert_eq!(shown(false, 1).await.matches("deploy d").count(), 1);
+    let records = shown(true, 0).await;
+    for says in ["1  ", "begun", "d2  undone", "ended", "rolled-back"] {
+        assert!(records.contains(says), "{says}: {records}");
+    }
+    assert_eq!(records.lines().count(), world.journal().len());
+    assert_eq!(shown(true, 2).await.lines().count(), 2);
+    assert!(!format!("{runs}{records}").contains("hunter2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancel_says_what_became_of_the_run() {
+    let world = world();
+    deploy(&world, "1", "d1").await.unwrap();
+    drop(deploy(&world, "sick", "d2").await);
+    let orchestrator = Orchestrator::new(world.ports(), world.spec());
+    let status = orchestrator.status().await.unwrap();
+    let holder = |id: &str| Holder::new(7, "here", "deploy", id.parse().unwrap());
+    let told = |cancelled| {
+        let verdict = cancel::told(&cancelled, &status, &target(&world));
+        (verdict.exit, text(&verdict))
+    };
+    assert_eq!(
+        told(Cancelled::Nobody),
+        (Exit::Success, "1> nothing to cancel: no run of web is at work\n".to_owned())
+    );
+    let (exit, said) = told(Cancelled::Ended(holder("d2")));
+    assert_eq!(exit, Exit::Success);
+    assert!(
+        said.contains("cancelled: deploy d2: rolled back") && said.contains("serving now: blue"),
+        "{said}"
+    );
+    let (exit, said) = told(Cancelled::StillAtWork(holder("d2")));
+    assert!(
+        exit == Exit::Refused && said.contains("asked to stop, and still at work: deploy d2 (pid 7 on here"),
+        "{said}"
+    );
+    let (exit, said) = told(Cancelled::Refused(Some(holder("d2")), "it runs on there".to_owned()));
+    assert!(
+        exit == Exit::Refused && said.contains("it was not asked to stop, it runs on there: deploy d2"),
+        "{said}"
+    );
+    deploy(&world, "2", "d3").await.unwrap();
+    let status = orchestrator.status().await.unwrap();
+    let verdict = cancel::told(&Cancelled::Ended(holder("d3")), &status, &target(&world));
+    let said = text(&verdict);
+    assert!(verdict.exit == Exit::Refused && said.contains("too late: deploy d3: committed"), "{said}");
+    assert!(said.trim_end().ends_with("next: bluegreen rollback web"), "{said}");
 }
 
 #[test]

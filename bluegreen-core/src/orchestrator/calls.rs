@@ -10,7 +10,7 @@ use crate::model::{
 };
 use crate::port::{
     Asking, Client, Connection, FileChange, Health, Holder, InFlight, Instance, InstanceId, Lease, Proof,
-    RuntimeError, Serving,
+    Queue, RuntimeError, Serving,
 };
 
 /// How often a call that may work a moment later is made, and how long apart at first.
@@ -32,6 +32,16 @@ impl Orchestrator {
     pub(super) async fn try_lock(&self, holder: &Holder) -> Result<Lease, Cause> {
         let call = self.ports.journal.lock(&self.spec.name, holder);
         within(self.spec.limits.journal, "taking the lock", call).await
+    }
+
+    pub(super) async fn queue(&self) -> Result<Queue, Cause> {
+        let call = self.ports.journal.queue(&self.spec.name);
+        within(self.spec.limits.journal, "looking at who is at work", call).await
+    }
+
+    pub(super) async fn enqueue(&self, holder: &Holder) -> Result<(), Cause> {
+        let call = self.ports.journal.enqueue(&self.spec.name, holder);
+        within(self.spec.limits.journal, "asking for a turn", call).await
     }
 
     pub(super) async fn resolve(&self, image: &ImageRef) -> Result<PinnedImage, Cause> {

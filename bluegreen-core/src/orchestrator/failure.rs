@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{GateFailure, Orchestrator, ServingNow};
 use crate::model::{AppName, DeploymentId, Misses, Receipt};
 use crate::plan::Step;
-use crate::port::{JournalError, ProbeError, ProxyError, RegistryError, RuntimeError};
+use crate::port::{Holder, JournalError, ProbeError, ProxyError, RegistryError, RuntimeError};
 use crate::state::IllegalRecord;
 
 /// A run that did not do what was asked.
@@ -120,6 +120,12 @@ pub enum Cause {
     /// Somebody asked to stop.
     #[error("stopped on request")]
     Cancelled,
+    /// A later deploy asked for its turn while this one waited.
+    #[error("a later deploy wants to run: {by}")]
+    Overtaken {
+        /// Which.
+        by: Box<Holder>,
+    },
     /// There is no earlier release on record.
     #[error("there is no earlier release to roll back to")]
     NothingToRollBackTo,

@@ -46,6 +46,11 @@ impl Log {
         &self.state
     }
 
+    /// The records, oldest first.
+    pub(super) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
     /// Writes a record; on `Ok` it is durable. When the write fails, the journal is read to see whether it took
     /// effect all the same: a lost answer is not a failure.
     ///

@@ -9,6 +9,7 @@
 //! | `receipt`, `tally` | clients are played beside the run, and what they saw is counted |
 //! | `unwind` | take steps back |
 //! | `retire` | what becomes of what served before, and which images stay |
+//! | `history` | what the journal holds, for people |
 //! | `settle` | finish or take back a run that was cut off |
 //! | `calls` | every call on a port, each with its deadline |
 //! | `log` | the journal of this run: write ahead, and answers that got lost |
@@ -17,6 +18,7 @@ mod calls;
 mod drain;
 mod failure;
 mod gate;
+mod history;
 mod log;
 mod prepare;
 mod receipt;
@@ -34,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::failure::{Aftermath, Cause, Failure};
 pub use self::gate::GateFailure;
+pub use self::history::{History, RecordView};
 use self::log::Log;
 use self::prepare::{Observed, Prepared};
 pub use self::report::{
@@ -43,7 +46,7 @@ pub use self::report::{
 use self::run::Deployment;
 use crate::event::{Event, Observer, Silent};
 use crate::model::{AppSpec, DeploymentId, ImageRef, PinnedImage, RunOptions};
-use crate::port::{Holder, JournalError, Lease, Ports};
+use crate::port::{Holder, JournalError, Lease, Ports, Queue};
 use crate::state::{Outcome, Verb};
 
 /// Deploys one application: the library's main type.
@@ -143,7 +146,8 @@ impl Orchestrator {
         self
     }
 
-    /// Waits that long for another run to end instead of refusing at once.
+    /// Waits that long for another run to end instead of refusing at once. A deploy that waits gives up when a later
+    /// one asks for its turn.
     #[must_use]
     pub fn waiting(mut self, wait: Duration) -> Self {
         self.wait = wait;
@@ -240,24 +244,60 @@ impl Orchestrator {
     /// Takes the application's lock, waiting for it as long as this orchestrator was told to.
     async fn lock(&self, verb: &str, deployment: &DeploymentId) -> Result<Lease, Cause> {
         const POLL: Duration = Duration::from_millis(100);
-        let holder = Holder::new(std::process::id(), &self.host, verb, deployment.clone());
+        let this = Holder::new(std::process::id(), &self.host, verb, deployment.clone());
+        // Of deploys that wait for each other only the last is wanted: an older one after it would undo it.
+        let in_turn = verb == Verb::Deploy.as_str();
         let until = tokio::time::Instant::now() + self.wait;
-        let mut announced = false;
+        let mut waited = false;
         loop {
-            match self.try_lock(&holder).await {
+            let attempt = self.try_lock(&this).await;
+            if waited && in_turn {
+                self.not_overtaken(&this).await?;
+            }
+            match attempt {
                 Err(Cause::Journal(JournalError::Held { holder })) if tokio::time::Instant::now() < until => {
-                    if !announced {
+                    if !waited {
                         self.tell(&Event::Waiting { holder: holder.map(|holder| *holder) });
-                        announced = true;
+                        self.enqueue_in_turn(&this, in_turn).await;
+                        waited = true;
                     }
                     tokio::select! {
                         () = tokio::time::sleep(POLL) => {}
                         () = self.cancel.cancelled() => return Err(Cause::Cancelled),
                     }
                 }
-                outcome => return outcome,
+                Ok(lease) => {
+                    if !waited {
+                        self.enqueue_in_turn(&this, in_turn).await;
+                    }
+                    return Ok(lease);
+                }
+                Err(cause) => return Err(cause),
             }
         }
+    }
+
+    /// Lets those that wait know of this one. That it cannot is no reason not to run.
+    async fn enqueue_in_turn(&self, this: &Holder, in_turn: bool) {
+        if in_turn && let Err(cause) = self.enqueue(this).await {
+            self.warn(failure::chain(&cause));
+        }
+    }
+
+    async fn not_overtaken(&self, this: &Holder) -> Result<(), Cause> {
+        match self.queue().await?.newer_than(this) {
+            Some(newer) => Err(Cause::Overtaken { by: Box::new(newer.clone()) }),
+            None => Ok(()),
+        }
+    }
+
+    /// Who is at work on this application. Touches nothing and takes no lock.
+    ///
+    /// # Errors
+    ///
+    /// When the lock cannot be looked at.
+    pub async fn at_work(&self) -> Result<Queue, Failure> {
+        self.queue().await.map_err(|cause| self.untouched(cause))
     }
 
     fn tell(&self, event: &Event) {

@@ -320,7 +320,7 @@ fn view(color: Color, instance: &Instance) -> InstanceView {
     }
 }
 
-fn run_view(run: &Run) -> RunView {
+pub(super) fn run_view(run: &Run) -> RunView {
     let outcome = match (run.outcome, run.resume()) {
         (Some(Outcome::Committed), _) => "committed".to_owned(),
         (Some(Outcome::RolledBack), _) => match &run.failure {
@@ -338,6 +338,7 @@ fn run_view(run: &Run) -> RunView {
         verb: run.verb,
         image: run.candidate.image().image().to_string(),
         began: run.began,
+        last: run.last,
         step: run.started.last().copied(),
         outcome,
         receipt: run.receipt.clone(),

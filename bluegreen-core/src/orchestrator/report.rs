@@ -214,6 +214,8 @@ pub struct RunView {
     pub image: String,
     /// When it began.
     pub began: Timestamp,
+    /// When its last record was written.
+    pub last: Timestamp,
     /// The last step that was started.
     pub step: Option<Step>,
     /// How it ended or what is left to do, in words.

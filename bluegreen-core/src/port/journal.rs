@@ -33,6 +33,45 @@ pub trait Journal: fmt::Debug + Send + Sync + 'static {
     ///
     /// [`JournalError::Corrupt`] when something before the end cannot be trusted.
     async fn load(&self, app: &AppName) -> Result<Vec<Entry>, JournalError>;
+
+    /// Who holds the application's lock, and who asked last for its turn. Takes no lock.
+    ///
+    /// # Errors
+    ///
+    /// See [`JournalError`].
+    async fn queue(&self, app: &AppName) -> Result<Queue, JournalError>;
+
+    /// Makes `holder` the one who asked last, unless somebody asked later. Only told: it needs no lock, and need not
+    /// survive a power cut.
+    ///
+    /// # Errors
+    ///
+    /// See [`JournalError`].
+    async fn enqueue(&self, app: &AppName, holder: &Holder) -> Result<(), JournalError>;
+}
+
+/// Who is at work on an application, and who wants to be.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Queue {
+    /// Whether the lock is held.
+    pub held: bool,
+    /// By whom, when that can be told.
+    pub holder: Option<Holder>,
+    /// Who asked last for its turn; it may have had it long ago.
+    pub newest: Option<Holder>,
+}
+
+impl Queue {
+    /// A queue.
+    pub const fn new(held: bool, holder: Option<Holder>, newest: Option<Holder>) -> Self {
+        Self { held, holder, newest }
+    }
+
+    /// Who asked after `waiting` and for another deployment, if somebody did.
+    pub fn newer_than(&self, waiting: &Holder) -> Option<&Holder> {
+        self.newest.as_ref().filter(|newest| newest.is_newer_than(waiting))
+    }
 }
 
 /// A held lock. Dropping it lets go.
@@ -71,6 +110,11 @@ impl Holder {
     /// This process, from now on.
     pub fn new(pid: u32, host: impl Into<String>, verb: impl Into<String>, deployment: DeploymentId) -> Self {
         Self { pid, host: host.into(), verb: verb.into(), deployment, since: Timestamp::now() }
+    }
+
+    /// Whether it asked later, and for another deployment. By this host's clock.
+    pub fn is_newer_than(&self, other: &Self) -> bool {
+        self.since > other.since && self.deployment != other.deployment
     }
 }
 

@@ -18,7 +18,7 @@ mod runtime;
 use std::sync::Arc;
 
 pub use client::{Client, Connection};
-pub use journal::{Holder, Journal, JournalError, Lease};
+pub use journal::{Holder, Journal, JournalError, Lease, Queue};
 pub use probe::{Health, HealthProbe, ProbeError};
 pub use proxy::{Asking, FileChange, InFlight, Proof, Proxy, ProxyError, Serving};
 pub use registry::{Credentials, Registry, RegistryError};

@@ -16,7 +16,8 @@ use crate::plan::Step;
 use crate::port::{
     Asking, BoxError, Client, ContainerRuntime, Credentials, ExecOutput, FileChange, Health, HealthProbe,
     Holder, InFlight, Instance, InstanceId, Journal, JournalError, Lease, LineStream, Ownership, ProbeError,
-    Proof, Proxy, ProxyError, PullObserver, PullProgress, Registry, RegistryError, RuntimeError, Serving,
+    Proof, Proxy, ProxyError, PullObserver, PullProgress, Queue, Registry, RegistryError, RuntimeError,
+    Serving,
 };
 use crate::state::{Entry, Record};
 
@@ -354,7 +355,7 @@ struct Unlock(World);
 
 impl Drop for Unlock {
     fn drop(&mut self) {
-        self.0.lock().locked = false;
+        self.0.lock().holder = None;
     }
 }
 
@@ -362,12 +363,17 @@ impl Drop for Unlock {
 impl Journal for Fake {
     async fn lock(&self, _app: &AppName, holder: &Holder) -> Result<Lease, JournalError> {
         let taken = self
-            .call("journal.lock", &holder.verb, |inner| !std::mem::replace(&mut inner.locked, true))
+            .call("journal.lock", &holder.verb, |inner| match &inner.holder {
+                Some(other) => Err(other.clone()),
+                None => {
+                    inner.holder = Some(holder.clone());
+                    Ok(())
+                }
+            })
             .await;
-        if taken.map_err(journal_failure)? {
-            Ok(Lease::new(Unlock(self.world.clone())))
-        } else {
-            Err(JournalError::Held { holder: None })
+        match taken.map_err(journal_failure)? {
+            Ok(()) => Ok(Lease::new(Unlock(self.world.clone()))),
+            Err(other) => Err(JournalError::Held { holder: Some(Box::new(other)) }),
         }
     }
 
@@ -389,5 +395,21 @@ impl Journal for Fake {
 
     async fn load(&self, app: &AppName) -> Result<Vec<Entry>, JournalError> {
         self.call("journal.load", app, |inner| inner.journal.clone()).await.map_err(journal_failure)
+    }
+
+    async fn queue(&self, app: &AppName) -> Result<Queue, JournalError> {
+        let look = |inner: &mut Inner| {
+            Queue::new(inner.holder.is_some(), inner.holder.clone(), inner.newest.clone())
+        };
+        self.call("journal.queue", app, look).await.map_err(journal_failure)
+    }
+
+    async fn enqueue(&self, app: &AppName, holder: &Holder) -> Result<(), JournalError> {
+        let enqueue = |inner: &mut Inner| {
+            if !inner.newest.as_ref().is_some_and(|newest| newest.is_newer_than(holder)) {
+                inner.newest = Some(holder.clone());
+            }
+        };
+        self.call("journal.enqueue", app, enqueue).await.map_err(journal_failure)
     }
 }

@@ -15,7 +15,7 @@ use crate::model::{
     InstanceSpec, Slot, Slots,
 };
 use crate::plan::Step;
-use crate::port::{InstanceState, Ports};
+use crate::port::{Holder, InstanceState, Ports};
 use crate::state::{AppState, Entry, Record};
 
 /// One in-memory host. Clones are views of the same one.
@@ -45,7 +45,8 @@ pub(super) struct Inner {
     pub(super) in_flight: BTreeMap<Color, (u32, Option<Instant>)>,
     pub(super) journal: Vec<Entry>,
     pub(super) state: AppState,
-    pub(super) locked: bool,
+    pub(super) holder: Option<Holder>,
+    pub(super) newest: Option<Holder>,
     pub(super) violations: Vec<String>,
     pub(super) clients: Clients,
     pub(super) free_space: Option<u64>,
@@ -291,7 +292,7 @@ impl World {
     pub fn restart_process(&self) {
         let mut inner = self.lock();
         inner.crashed = false;
-        inner.locked = false;
+        inner.holder = None;
     }
 
     /// The host restarts: every container is stopped, and what has a restart policy comes back.

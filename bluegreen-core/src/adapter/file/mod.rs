@@ -5,6 +5,7 @@
 //!   web/               one directory an application
 //!     journal          one record a line, appended and synced
 //!     lock             locked by flock while a run goes on; never unlinked
+//!     newest           who asked last for its turn
 //! ```
 
 mod format;
@@ -21,7 +22,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::model::AppName;
-use crate::port::{BoxError, Holder, Journal, JournalError, Lease};
+use crate::port::{BoxError, Holder, Journal, JournalError, Lease, Queue};
 use crate::state::{Entry, Record};
 
 /// A journal in files.
@@ -54,6 +55,17 @@ impl FileJournal {
     /// Where an application's journal lies.
     pub fn path(&self, app: &AppName) -> PathBuf {
         self.directory.join(app.as_str()).join("journal")
+    }
+
+    /// Asks the process of `holder`, which holds the application's lock, to stop: by SIGTERM, to it and to no other.
+    /// False when no process of that number has the lock open any more, or not on this host.
+    ///
+    /// # Errors
+    ///
+    /// When it belongs to somebody else, or its open files cannot be looked at.
+    pub async fn terminate(&self, app: &AppName, holder: &Holder) -> Result<bool, JournalError> {
+        let holder = holder.clone();
+        self.blocking(app, move |journal, app| lock::terminate(&journal.directory, app, &holder)).await
     }
 
     /// Runs `work` where it may block: a disk may hang.
@@ -144,6 +156,15 @@ impl Journal for FileJournal {
 
     async fn load(&self, app: &AppName) -> Result<Vec<Entry>, JournalError> {
         self.blocking(app, Self::load_now).await
+    }
+
+    async fn queue(&self, app: &AppName) -> Result<Queue, JournalError> {
+        self.blocking(app, |journal, app| lock::queue(&journal.directory, app)).await
+    }
+
+    async fn enqueue(&self, app: &AppName, holder: &Holder) -> Result<(), JournalError> {
+        let holder = holder.clone();
+        self.blocking(app, move |journal, app| lock::enqueue(&journal.directory, app, &holder)).await
     }
 }
 

@@ -138,3 +138,58 @@ async fn a_full_disk_is_an_error_and_costs_nothing_that_was_written() {
     let error = journal.append(&app(), &step(Step::Pull)).await.unwrap_err();
     assert!(matches!(error, JournalError::Other { .. }), "{error:?}");
 }
+
+fn holder(id: &str) -> Holder {
+    Holder::new(std::process::id(), "here", "deploy", DeploymentId::new(id).unwrap())
+}
+
+#[tokio::test]
+async fn a_look_at_the_queue_takes_nothing_and_leaves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = FileJournal::new(directory.path().join("state"));
+    assert_eq!(journal.queue(&app()).await.unwrap(), Queue::default());
+    assert!(!directory.path().join("state").exists());
+    let lease = journal.lock(&app(), &holder("one")).await.unwrap();
+    let queue = journal.queue(&app()).await.unwrap();
+    assert_eq!((queue.held, queue.holder.unwrap().deployment.as_str()), (true, "one"));
+    drop(lease);
+    let queue = journal.queue(&app()).await.unwrap();
+    assert_eq!((queue.held, queue.holder), (false, None));
+    let _lease = journal.lock(&app(), &holder("two")).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_asked_last_stands_whatever_the_order_of_the_writes() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = FileJournal::new(directory.path());
+    let older = holder("older");
+    let lease = journal.lock(&app(), &older).await.unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(2));
+    let newer = holder("newer");
+    journal.enqueue(&app(), &newer).await.unwrap();
+    journal.enqueue(&app(), &older).await.unwrap();
+    let queue = journal.queue(&app()).await.unwrap();
+    assert_eq!(queue.newer_than(&older), Some(&newer));
+    assert_eq!(queue.newer_than(&newer), None);
+    assert_eq!(queue.newer_than(&holder("newer")), None, "the same deployment");
+    drop(lease);
+    let names: Vec<_> =
+        std::fs::read_dir(directory.path().join("web")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 2, "the lock and who asked last: {names:?}");
+}
+
+/// A process that only has the holder's number is not the holder.
+#[tokio::test]
+async fn nobody_is_told_to_stop_who_has_not_the_lock_open() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = FileJournal::new(directory.path());
+    drop(journal.lock(&app(), &holder("gone")).await.unwrap());
+    let mut innocent = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    let mut named = holder("gone");
+    named.pid = innocent.id();
+    assert!(!journal.terminate(&app(), &named).await.unwrap());
+    assert_eq!(innocent.try_wait().unwrap(), None, "it was stopped");
+    innocent.kill().unwrap();
+    innocent.wait().unwrap();
+    assert!(!journal.terminate(&app(), &named).await.unwrap(), "it is gone");
+}

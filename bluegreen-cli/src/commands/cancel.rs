@@ -1,0 +1,153 @@
+//! `cancel`: the run that is at work is asked to stop, and waited for.
+
+use std::time::{Duration, Instant};
+
+use bluegreen_core::orchestrator::{Failure, Orchestrator, ServingNow, Status};
+use bluegreen_core::port::{Holder, JournalError};
+use serde_json::json;
+
+use super::{Context, Limits};
+use crate::args::CancelArgs;
+use crate::env;
+use crate::exit::Exit;
+use crate::output::{Explained, Verdict};
+use crate::settings::{self, Target};
+use crate::{explain, ports};
+
+const COMMAND: &str = "cancel";
+const POLL: Duration = Duration::from_millis(100);
+/// What listens to signals and knows what to do.
+const CANCELLABLE: [&str; 4] = ["deploy", "rollback", "recover", "retire"];
+
+/// How it went.
+#[derive(Debug)]
+pub(super) enum Cancelled {
+    /// Nobody is at work.
+    Nobody,
+    /// It has ended since; the run is in the journal.
+    Ended(Holder),
+    /// It is told, and at work still.
+    StillAtWork(Holder),
+    /// It must not be told, and why.
+    Refused(Option<Holder>, String),
+}
+
+/// `cancel`.
+pub(super) fn cancel(cx: &Context, args: &CancelArgs) -> Verdict {
+    let target = match settings::target(&cx.global, &args.app) {
+        Ok(target) => target,
+        Err(error) => return explain::settings(COMMAND, &error, cx.out.is_styled()),
+    };
+    cx.with_orchestrator(COMMAND, &target, &Limits::default(), async |orchestrator| {
+        let cancelled = stop(cx, orchestrator, &target, args.wait).await?;
+        let status = orchestrator.status().await?;
+        Ok(told(&cancelled, &status, &target))
+    })
+}
+
+async fn stop(
+    cx: &Context,
+    orchestrator: &Orchestrator,
+    target: &Target,
+    wait: Duration,
+) -> Result<Cancelled, Failure> {
+    let journal = ports::journal(target, &cx.env);
+    let until = Instant::now() + wait;
+    let mut asked: Option<Holder> = None;
+    loop {
+        let queue = orchestrator.at_work().await?;
+        match (queue.held, queue.holder, &asked) {
+            (false, _, None) => return Ok(Cancelled::Nobody),
+            (false, _, Some(asked)) => return Ok(Cancelled::Ended(asked.clone())),
+            // Somebody else has it by now.
+            (true, Some(holder), Some(asked)) if holder != *asked => {
+                return Ok(Cancelled::Ended(asked.clone()));
+            }
+            (true, Some(holder), None) => {
+                if let Some(reason) = refusal(&holder) {
+                    return Ok(Cancelled::Refused(Some(holder), reason));
+                }
+                match journal.terminate(&target.app.spec.name, &holder).await {
+                    Ok(true) => {
+                        cx.out.mention(&format!("asked to stop: {holder}"));
+                        asked = Some(holder);
+                    }
+                    // It ended just now: look again.
+                    Ok(false) => {}
+                    Err(error) => return Ok(Cancelled::Refused(Some(holder), reason(&error))),
+                }
+            }
+            // It has taken the lock just now and not said yet who it is, or is still at work.
+            (true, ..) => {}
+        }
+        if Instant::now() >= until {
+            let unknown = "who holds the lock cannot be told".to_owned();
+            return Ok(asked.map_or(Cancelled::Refused(None, unknown), Cancelled::StillAtWork));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+fn refusal(holder: &Holder) -> Option<String> {
+    let here = env::host_name();
+    if holder.host != here {
+        return Some(format!("it runs on {}, and this is {here}", holder.host));
+    }
+    (!CANCELLABLE.contains(&holder.verb.as_str())).then(|| format!("{} is not cancelled", holder.verb))
+}
+
+fn reason(error: &JournalError) -> String {
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+    format!("{error}{cause}")
+}
+
+pub(super) fn told(cancelled: &Cancelled, status: &Status, target: &Target) -> Verdict {
+    let again = &target.again;
+    let app = &status.app;
+    let (exit, message, next) = match cancelled {
+        Cancelled::Nobody => {
+            let text = format!("nothing to cancel: no run of {app} is at work");
+            return Verdict::success(
+                COMMAND,
+                text,
+                json!({ "app": app, "cancelled": null, "serving": serving(status) }),
+            );
+        }
+        Cancelled::Ended(holder) => {
+            let run = status.last.as_ref().filter(|run| run.deployment == holder.deployment);
+            let outcome = run.map_or("it had not begun", |run| run.outcome.as_str());
+            if status.unfinished.is_none() && outcome != "committed" {
+                let now = status.serving.as_ref().map_or_else(Clone::clone, explain::serving);
+                let text = format!(
+                    "cancelled: {} {}: {outcome}\nserving now: {now}",
+                    holder.verb, holder.deployment
+                );
+                let cancelled =
+                    json!({ "verb": holder.verb, "deployment": holder.deployment, "outcome": outcome });
+                let result = json!({ "app": app, "cancelled": cancelled, "serving": serving(status) });
+                return Verdict::success(COMMAND, text, result);
+            }
+            let next = if status.unfinished.is_some() { "recover" } else { "rollback" };
+            (Exit::Refused, format!("too late: {} {}: {outcome}", holder.verb, holder.deployment), next)
+        }
+        Cancelled::StillAtWork(holder) => {
+            (Exit::Refused, format!("asked to stop, and still at work: {holder}"), "status")
+        }
+        Cancelled::Refused(holder, reason) => {
+            let holder = holder.as_ref().map(|holder| format!(": {holder}")).unwrap_or_default();
+            (Exit::Refused, format!("it was not asked to stop, {reason}{holder}"), "status")
+        }
+    };
+    let now = status.serving.as_ref().ok();
+    let explained = Explained {
+        message,
+        serving: now.map(explain::serving),
+        serving_now: serde_json::to_value(now).unwrap_or_default(),
+        ..Explained::default()
+    };
+    Verdict::failure(COMMAND, exit, explained, Some(format!("bluegreen {next} {again}")))
+}
+
+fn serving(status: &Status) -> Option<&ServingNow> {
+    status.serving.as_ref().ok()
+}
