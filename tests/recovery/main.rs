@@ -2,10 +2,17 @@
 //!
 //! A failing combination prints the line that replays it alone.
 
+mod planted;
+
 use std::time::Duration;
 
 use bluegreen_core::orchestrator::{Orchestrator, Request};
+use bluegreen_core::port::Ports;
+use bluegreen_core::state::{AppState, Run};
 use bluegreen_core::testing::{Fault, Health, When, World};
+
+/// The ports of a run under test: those of the World, or those with a bug in them.
+type Wiring = fn(&World) -> Ports;
 
 /// What the run under test is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +41,10 @@ fn request(tag: &str, id: &str) -> Request {
 }
 
 fn orchestrator(world: &World, scene: Scene) -> Orchestrator {
+    wired(world, scene, World::ports)
+}
+
+fn wired(world: &World, scene: Scene, wiring: Wiring) -> Orchestrator {
     let mut spec = world.spec();
     spec.retain.warm = scene.is_warm().then_some(Duration::from_mins(10));
     // Long enough for several attempts; each further one would only repeat the same combination.
@@ -41,7 +52,7 @@ fn orchestrator(world: &World, scene: Scene) -> Orchestrator {
     spec.drain.timeout = Duration::from_secs(2);
     // Slow, or hours of waiting for calls that hang would be filled with requests.
     spec.receipt.as_mut().unwrap().rate = bluegreen_core::model::Rate::new(1).unwrap();
-    Orchestrator::new(world.ports(), spec)
+    Orchestrator::new(wiring(world), spec)
 }
 
 impl Scene {
@@ -67,14 +78,23 @@ impl Scene {
         world
     }
 
-    async fn run(self, world: &World) {
-        let run = orchestrator(world, self);
+    async fn run(self, world: &World, wiring: Wiring) {
+        let run = wired(world, self, wiring);
         // Success or failure: what counts is what is there afterwards.
         match self {
             Self::FirstDeploy | Self::Deploy => drop(run.deploy(request("2", "tested")).await),
             Self::UnhealthyDeploy => drop(run.deploy(request("bad", "tested")).await),
             Self::Rollback | Self::WarmRollback => drop(run.rollback("tested".parse().unwrap()).await),
             Self::Retire => drop(run.retire("tested".parse().unwrap(), true).await),
+        }
+    }
+
+    /// What serves once it is committed.
+    fn candidate(self) -> Option<&'static str> {
+        match self {
+            Self::FirstDeploy | Self::Deploy => Some("2"),
+            Self::Rollback | Self::WarmRollback => Some("1"),
+            Self::UnhealthyDeploy | Self::Retire => None,
         }
     }
 
@@ -88,6 +108,12 @@ impl Scene {
             Self::Retire => &[Some("2")],
         }
     }
+}
+
+/// Whether the run under test is past its commit point.
+fn is_committed(world: &World) -> bool {
+    let state = AppState::replay(&world.journal()).expect("a journal that makes sense");
+    state.run(&"tested".parse().unwrap()).is_some_and(Run::is_committed)
 }
 
 /// Runs until the end or a planned crash; whether it crashed.
@@ -122,7 +148,12 @@ fn check(world: &World, scene: Scene, replay: &str) {
 }
 
 /// One combination: a fault in the run, perhaps a crash in the recovery, then a recovery in peace, then a deploy.
-async fn combination(scene: Scene, first: (usize, Fault, When), second: Option<(usize, When)>) -> usize {
+async fn combination(
+    scene: Scene,
+    wiring: Wiring,
+    first: (usize, Fault, When),
+    second: Option<(usize, When)>,
+) -> usize {
     let replay = format!(
         "REPLAY='{scene:?} {} {:?} {:?} {}' cargo test --test recovery replay",
         first.0,
@@ -132,20 +163,26 @@ async fn combination(scene: Scene, first: (usize, Fault, When), second: Option<(
     );
     let world = scene.prepare().await;
     world.fault_at_call(world.calls().len() + first.0, first.1, first.2);
-    until_crash(&world, scene.run(&world)).await;
+    until_crash(&world, scene.run(&world, wiring)).await;
+    // A run that failed may have taken back what it could not know to be committed; one that was cut off has not.
+    let committed = first.1 == Fault::Crash && is_committed(&world);
     if let Some((call, when)) = second {
         world.fault_at_call(world.calls().len() + call, Fault::Crash, when);
         until_crash(&world, async {
-            drop(orchestrator(&world, scene).recover("second".parse().unwrap()).await)
+            drop(wired(&world, scene, wiring).recover("second".parse().unwrap()).await)
         })
         .await;
     }
     world.heal();
     let before = world.calls().len();
-    let recovered = orchestrator(&world, scene).recover("third".parse().unwrap()).await;
+    let recovered = wired(&world, scene, wiring).recover("third".parse().unwrap()).await;
     let calls = world.calls().len() - before;
     assert!(recovered.is_ok(), "{recovered:?}\nreplay: {replay}\ncalls: {:#?}", world.calls());
     check(&world, scene, &replay);
+    if committed {
+        let serving = world.serving().map(|served| served.tag);
+        assert_eq!(serving.as_deref(), scene.candidate(), "a committed run was taken back\nreplay: {replay}");
+    }
     // And the next deploy goes on as if nothing had been.
     let next = orchestrator(&world, scene).deploy(request("next", "next")).await;
     assert!(next.is_ok(), "{next:?}\nreplay: {replay}\ncalls: {:#?}", world.calls());
@@ -162,7 +199,7 @@ async fn combination(scene: Scene, first: (usize, Fault, When), second: Option<(
 async fn calls_of(scene: Scene) -> usize {
     let world = scene.prepare().await;
     let before = world.calls().len();
-    scene.run(&world).await;
+    scene.run(&world, World::ports).await;
     world.calls().len() - before
 }
 
@@ -172,11 +209,11 @@ async fn every_combination_of(scene: Scene) {
     for call in 0..calls_of(scene).await {
         for fault in Fault::ALL {
             for when in When::ALL {
-                let recovery = combination(scene, (call, fault, when), None).await;
+                let recovery = combination(scene, World::ports, (call, fault, when), None).await;
                 combinations += 1;
                 for second in 0..recovery {
                     for then in When::ALL {
-                        combination(scene, (call, fault, when), Some((second, then))).await;
+                        combination(scene, World::ports, (call, fault, when), Some((second, then))).await;
                         combinations += 1;
                     }
                 }
@@ -229,7 +266,13 @@ async fn replay() {
     let when =
         |word: &str| When::ALL.into_iter().find(|when| format!("{when:?}") == word).expect("Before or After");
     let second = words.get(5).map(|then| (words[4].parse().expect("a call's number"), when(then)));
-    combination(scene, (words[1].parse().expect("a call's number"), fault, when(words[3])), second).await;
+    combination(
+        scene,
+        World::ports,
+        (words[1].parse().expect("a call's number"), fault, when(words[3])),
+        second,
+    )
+    .await;
 }
 
 /// Without this the suite above would prove nothing: a World that accepts everything has no violations either.
