@@ -30,7 +30,10 @@ fn a_cancel_takes_the_deploy_back_and_waits_until_it_is() {
     assert_eq!(runs.len(), 2, "{report:#}");
     assert_eq!(runs[1]["deployment"], "d-slow");
     assert!(runs[1]["outcome"].as_str().expect("text").starts_with("rolled back"), "{report:#}");
-    stage.bluegreen(&["history", "--journal"]).expect(0).says(&["d-slow  undone", "rolled-back"]);
+    stage
+        .bluegreen(&["history", "--journal"])
+        .expect(0)
+        .says(&["undone        start", "ended         rolled-back"]);
 }
 
 #[test]
