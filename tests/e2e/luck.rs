@@ -78,7 +78,7 @@ impl Stage {
     /// The same of these kinds only.
     pub fn light_load_of(&self, modes: &[Mode]) -> Handle {
         let target = Target::parse(&self.nginx.url()).expect("loopback");
-        let config = Config::new(target).at_most(40.0).lasting(Duration::from_secs(600));
+        let config = Config::new(target).at_most(40.0).lasting(Duration::from_secs(3600));
         let config = modes.iter().fold(config, |config, mode| config.with(*mode, 1));
         let load = Handle::spawn(config);
         assert!(load.wait_until(Duration::from_secs(30), |report| report.total.requests > 10), "no load");

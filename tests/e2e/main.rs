@@ -21,10 +21,13 @@ mod script_refusals;
 mod warm;
 
 mod luck;
+mod rounds;
 
 mod bad_luck_app;
 mod bad_luck_host;
 mod bad_luck_nginx;
 mod cancel;
 mod interrupted;
+mod kill_storm;
+mod killed;
 mod outputs;

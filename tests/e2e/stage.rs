@@ -69,6 +69,8 @@ pub enum Kind {
     HostLive,
     /// nginx in a container, the colours at fixed addresses of its network, live switch.
     ContainerLive,
+    /// The same, but the names are exchanged in nginx's own file and nginx is reloaded.
+    ContainerRewrite,
 }
 
 /// An nginx in front of an application `web` that is not deployed yet.
@@ -111,19 +113,26 @@ impl Stage {
                 let slots = [blue, green].map(|port| ([127, 0, 0, 1], port).into());
                 (Box::new(nginx), None, control, slots, config)
             }
-            Kind::ContainerLive => {
+            Kind::ContainerLive | Kind::ContainerRewrite => {
                 let network = run.network("net").expect("a network");
                 let name = run.name("nginx");
                 let nginx = NginxContainer::start(&run, &name, NginxVersion::V1_22, Some(&network), &[], &[])
                     .expect("an nginx");
+                let (dir, port) = (nginx.conf_dir().display(), nginx.port());
+                let (how, reach) = if kind == Kind::ContainerLive {
+                    let ips = [10, 11].map(|last| network.ip(last));
+                    let ips = format!("ips = {{ blue = \"{}\", green = \"{}\" }}", ips[0], ips[1]);
+                    (format!("dir = \"{dir}\""), format!("reach = \"ip\"\n{ips}"))
+                } else {
+                    (
+                        format!("mode = \"rewrite\"\nconf = \"{dir}/site.conf\""),
+                        "reach = \"name\"\npublish = \"none\"".to_owned(),
+                    )
+                };
                 let config = format!(
-                    "[nginx]\ncontainer = \"{name}\"\ndir = \"{}\"\nurl = \"http://127.0.0.1:{}/\"\n\
-                     [app.{app}]\nnetwork = \"{}\"\nreach = \"ip\"\nips = {{ blue = \"{}\", green = \"{}\" }}\n",
-                    nginx.conf_dir().display(),
-                    nginx.port(),
+                    "[nginx]\ncontainer = \"{name}\"\n{how}\nurl = \"http://127.0.0.1:{port}/\"\n\
+                     [app.{app}]\nnetwork = \"{}\"\n{reach}\n",
                     network.name,
-                    network.ip(10),
-                    network.ip(11),
                 );
                 let slots = [10, 11].map(|last| (network.ip(last), 3000).into());
                 (Box::new(nginx), Some(network), 8989, slots, config)
@@ -135,13 +144,22 @@ impl Stage {
             .and_then(|mut file| std::io::Write::write_all(&mut file, config.as_bytes()))
             .expect("a configuration");
         let stage = Self { run, nginx, app, dir, network, control_port, slots };
-        stage.bluegreen(&["nginx", "install"]).expect(0);
-        let include = stage.nginx.conf_dir().join(format!("bluegreen/{}.location", stage.app));
-        let inside = match kind {
-            Kind::HostLive => include.display().to_string(),
-            Kind::ContainerLive => format!("/etc/nginx/conf.d/bluegreen/{}.location", stage.app),
+        let location = match kind {
+            // A variable, so that nginx starts before there is a container of that name.
+            Kind::ContainerRewrite => {
+                let app = &stage.app;
+                format!("resolver 127.0.0.11 valid=1s; set $app {app}-blue; proxy_pass http://$app:3000;")
+            }
+            Kind::HostLive | Kind::ContainerLive => {
+                stage.bluegreen(&["nginx", "install"]).expect(0);
+                let dir = match kind {
+                    Kind::HostLive => stage.nginx.conf_dir().display().to_string(),
+                    _ => "/etc/nginx/conf.d".to_owned(),
+                };
+                format!("include {dir}/bluegreen/{}.location;", stage.app)
+            }
         };
-        let server = format!("server {{ listen @PORT@; location / {{ include {inside}; }} }}\n");
+        let server = format!("server {{ listen @PORT@; location / {{ {location} }} }}\n");
         stage.nginx.write_conf("site.conf", &server).expect("the site");
         stage.nginx.reload().expect("a reload");
         // Any answer will do. It listens when the reload is through, or a while later when somebody else's

@@ -6,6 +6,7 @@ mod planted;
 
 use std::time::Duration;
 
+use bluegreen_core::model::Color;
 use bluegreen_core::orchestrator::{Orchestrator, Request};
 use bluegreen_core::port::Ports;
 use bluegreen_core::state::{AppState, Run};
@@ -273,6 +274,19 @@ async fn replay() {
         second,
     )
     .await;
+}
+
+/// The container that a start has set aside for its own goes with the run, whichever command settles it.
+#[tokio::test(start_paused = true)]
+async fn what_a_start_that_was_cut_off_had_set_aside_is_removed_with_it() {
+    let world = Scene::Rollback.prepare().await;
+    let run = orchestrator(&world, Scene::Deploy);
+    world.fault_at("runtime.ensure_running", Fault::Crash, When::Before);
+    assert!(until_crash(&world, async { drop(run.deploy(request("next", "cut")).await) }).await);
+    world.set_aside(Color::Blue);
+    run.recover("recovery".parse().unwrap()).await.unwrap();
+    assert_eq!(world.containers(), ["somebody-elses", "web-green"]);
+    check(&world, Scene::Rollback, "this test");
 }
 
 /// Without this the suite above would prove nothing: a World that accepts everything has no violations either.

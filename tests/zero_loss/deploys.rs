@@ -17,7 +17,7 @@ fn stage(kind: Kind, drain: &str) -> Stage {
     let stage = Stage::live_with(kind, &format!("[app.WEB.drain]\ntimeout = \"{drain}\""));
     let inside = match kind {
         Kind::HostLive => stage.nginx.conf_dir().display().to_string(),
-        Kind::ContainerLive => "/etc/nginx/conf.d".to_owned(),
+        Kind::ContainerLive | Kind::ContainerRewrite => "/etc/nginx/conf.d".to_owned(),
     };
     let site = format!(
         "server {{ listen @PORT@;\n\

@@ -81,6 +81,7 @@ impl Deployment<'_> {
     /// not ours is not touched.
     async fn remove_candidate(&self) -> Result<(), Cause> {
         let orchestrator = self.orchestrator;
+        self.remove_replaced().await?;
         let Some(instance) = orchestrator.find(self.slot()).await? else { return Ok(()) };
         let Some(owned) = instance.owned.as_ref().filter(|owned| owned.app == orchestrator.spec.name) else {
             return Ok(());
@@ -90,5 +91,19 @@ impl Deployment<'_> {
         } else {
             orchestrator.ensure_stopped(&instance.id).await
         }
+    }
+
+    /// Removes what had the candidate's place before, where a start that was cut off has set it aside under another
+    /// name: it is stopped, and no later look at the two places would find it.
+    async fn remove_replaced(&self) -> Result<(), Cause> {
+        let (orchestrator, slots) = (self.orchestrator, &self.orchestrator.spec.slots);
+        for instance in orchestrator.list().await? {
+            let of_this_place = instance.owned.as_ref().is_some_and(|owned| owned.color == self.slot().color);
+            let placed = [&slots.blue.name, &slots.green.name].contains(&&instance.name);
+            if of_this_place && !placed && !instance.is_running() {
+                orchestrator.ensure_removed(&instance.id).await?;
+            }
+        }
+        Ok(())
     }
 }

@@ -199,6 +199,19 @@ impl World {
         self.lock().containers.insert(name, container);
     }
 
+    /// Renames the stopped container of a place, as a replacement does that is then cut off.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    pub fn set_aside(&self, color: Color) {
+        let mut inner = self.lock();
+        let name = inner.at(color).expect("a container in this place").0.clone();
+        let container = inner.containers.remove(&name).expect("it was just there");
+        let aside = InstanceName::new(format!("{name}-replaced")).expect("a container name");
+        inner.containers.insert(aside, container);
+    }
+
     /// What answers a client now; `None` when nobody does.
     pub fn serving(&self) -> Option<ServedBy> {
         let inner = self.lock();

@@ -1,0 +1,136 @@
+//! The real command killed by SIGKILL at every record of its journal, under load; then simply the next command.
+//!
+//! A failing one prints the line that replays it alone.
+
+use std::thread;
+
+use bluegreen_testkit::load::Handle;
+use tokio::time::Instant;
+
+use crate::rounds::{Cut, Rounds};
+use crate::stage::Kind;
+
+/// What is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scene {
+    Deploy,
+    Rollback,
+    /// A recovery that takes a deploy back.
+    RecoverBack,
+    /// A recovery that finishes a deploy.
+    RecoverForward,
+}
+
+const SCENES: [Scene; 4] = [Scene::Deploy, Scene::Rollback, Scene::RecoverBack, Scene::RecoverForward];
+/// Where nginx runs and how it is switched.
+pub const KINDS: [Kind; 3] = [Kind::HostLive, Kind::ContainerLive, Kind::ContainerRewrite];
+
+/// How often a record is tried again that the kill came too late for.
+const TRIES: usize = 5;
+
+/// Up to the record that Verify begins with, and up to the one that commits.
+const BEFORE_THE_COMMIT: usize = 10;
+const BEHIND_THE_COMMIT: usize = 11;
+
+/// Says how to do it again when the test fails while this is there.
+struct Replay(Kind, Scene, usize);
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let Self(kind, scene, n) = self;
+            eprintln!(
+                "replay: REPLAY='{kind:?} {scene:?} {n}' cargo test --test e2e killed::replay -- --ignored"
+            );
+        }
+    }
+}
+
+/// Kills the scene's run as soon as its `n`th record is there, and lets the next command settle it. `None` when that
+/// came to nothing, because an earlier kill was late.
+fn round(rounds: &mut Rounds, scene: Scene, n: usize) -> Option<Cut> {
+    let verb = match scene {
+        Scene::Deploy => rounds.next(),
+        Scene::Rollback => vec!["rollback".to_owned()],
+        Scene::RecoverBack | Scene::RecoverForward => {
+            let at = if scene == Scene::RecoverBack { BEFORE_THE_COMMIT } else { BEHIND_THE_COMMIT };
+            let deploy = rounds.next();
+            if rounds.cut(&deploy, |records| records >= at).records.len() != at {
+                rounds.deploy_next().expect(0);
+                return None;
+            }
+            vec!["recover".to_owned()]
+        }
+    };
+    let cut = rounds.cut(&verb, |records| records >= n);
+    assert!(rounds.stage.version().is_some(), "nothing serves");
+    if scene == Scene::Rollback {
+        // A deploy would do as well; and only after one is there something to roll back to again.
+        rounds.stage.bluegreen(&["recover"]).expect(0);
+        rounds.settled();
+    }
+    rounds.deploy_next().expect(0);
+    rounds.settled();
+    Some(cut)
+}
+
+/// Every record of a scene's run, until it ends by itself before it has so many.
+fn every_record(rounds: &mut Rounds, load: &Handle, scene: Scene) {
+    for n in 1.. {
+        let _replay = Replay(rounds.kind, scene, n);
+        for tries in 1.. {
+            let cut = round(rounds, scene, n);
+            load.snapshot().assert_lossless();
+            match cut {
+                Some(Cut { ended: None, records }) if records.len() == n => break,
+                Some(Cut { ended: Some(ran), records }) if records.len() < n => {
+                    ran.expect(0);
+                    return;
+                }
+                // A record came between the look and the kill.
+                _ => assert!(tries < TRIES, "never killed between record {n} and the next"),
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs Docker and nginx: ./scripts/test"]
+fn sigkill_at_every_record_is_settled_by_the_next_command_and_loses_no_request() {
+    let began = Instant::now();
+    let of = |kind| {
+        let mut rounds = Rounds::new(kind);
+        let load = rounds.load();
+        for scene in SCENES {
+            let before = rounds.kills.get();
+            every_record(&mut rounds, &load, scene);
+            eprintln!("{kind:?} {scene:?}: {} kills", rounds.kills.get() - before);
+        }
+        let report = load.stop();
+        report.assert_lossless();
+        eprintln!("{kind:?}: {} kills, {} requests, 0 failed", rounds.kills.get(), report.total.requests);
+    };
+    thread::scope(|scope| {
+        let running = KINDS.map(|kind| (kind, scope.spawn(move || of(kind))));
+        for (kind, thread) in running {
+            assert!(thread.join().is_ok(), "{kind:?} failed, see above");
+        }
+    });
+    eprintln!("in {:.0?}", began.elapsed());
+}
+
+/// Kills the one run at the one record that `REPLAY` names; without it, where a switch is under way.
+#[test]
+#[ignore = "needs Docker and nginx: ./scripts/test"]
+#[expect(clippy::disallowed_methods, reason = "the replay line is given by the environment")]
+fn replay() {
+    let line = std::env::var("REPLAY").unwrap_or_else(|_| "HostLive Deploy 8".to_owned());
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let [kind, scene, n] = words[..] else { panic!("REPLAY is not KIND SCENE RECORD: {line}") };
+    let kind = KINDS.into_iter().find(|known| format!("{known:?}") == kind).expect("a kind");
+    let scene = SCENES.into_iter().find(|known| format!("{known:?}") == scene).expect("a scene");
+    let mut rounds = Rounds::new(kind);
+    let load = rounds.load();
+    round(&mut rounds, scene, n.parse().expect("a record's number"));
+    load.stop().assert_lossless();
+}
