@@ -1,10 +1,11 @@
 //! `cancel`: the run that is at work is asked to stop, and waited for.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bluegreen_core::orchestrator::{Failure, Orchestrator, ServingNow, Status};
 use bluegreen_core::port::{Holder, JournalError};
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::{Context, Limits};
 use crate::args::CancelArgs;

@@ -363,17 +363,15 @@ impl Drop for Unlock {
 impl Journal for Fake {
     async fn lock(&self, _app: &AppName, holder: &Holder) -> Result<Lease, JournalError> {
         let taken = self
-            .call("journal.lock", &holder.verb, |inner| match &inner.holder {
-                Some(other) => Err(other.clone()),
-                None => {
-                    inner.holder = Some(holder.clone());
-                    Ok(())
-                }
+            .call("journal.lock", &holder.verb, |inner| {
+                let other = inner.holder.clone();
+                inner.holder.get_or_insert_with(|| holder.clone());
+                other
             })
             .await;
         match taken.map_err(journal_failure)? {
-            Ok(()) => Ok(Lease::new(Unlock(self.world.clone()))),
-            Err(other) => Err(JournalError::Held { holder: Some(Box::new(other)) }),
+            None => Ok(Lease::new(Unlock(self.world.clone()))),
+            Some(other) => Err(JournalError::Held { holder: Some(Box::new(other)) }),
         }
     }
 
