@@ -182,14 +182,12 @@ impl Orchestrator {
             let left = until.saturating_duration_since(Instant::now());
             let within =
                 if matches!(check, Check::Log(_)) { left } else { self.spec.gate.attempt_timeout.min(left) };
-            let asked = Instant::now();
             match self.ask(check, candidate, within).await? {
                 Ok(()) => in_a_row += 1,
                 Err(reason) => {
                     in_a_row = 0;
-                    // An attempt that the gate's end cut short says less than the one before it, unless it waited
-                    // for most of what a pause is at its longest: then it is the waiting that matters.
-                    let cut_short = Instant::now() >= until && asked.elapsed() < SLOWEST && board.has(index);
+                    // An attempt that the gate's end cut short says less than the one before it.
+                    let cut_short = Instant::now() >= until && board.has(index);
                     if !cut_short && board.note(index, Err(reason.clone())) {
                         self.tell(&Event::NotHealthyYet { check: check.to_string(), reason });
                     }
