@@ -30,12 +30,7 @@ pub(crate) fn exit_of(failure: &Failure) -> Exit {
 
 /// A run that failed.
 pub(crate) fn failure(command: &'static str, failure: &Failure, target: &Target) -> Verdict {
-    let mut causes = Vec::new();
-    let mut source = failure.source();
-    while let Some(cause) = source {
-        causes.push(cause.to_string());
-        source = cause.source();
-    }
+    let mut causes = causes_of(failure);
     causes.dedup();
     if let Aftermath::Stuck { step, error } = &failure.aftermath {
         causes.push(format!("and {step} could not be taken back or finished: {error}"));
@@ -266,19 +261,19 @@ fn unresolved(target: &Target) -> String {
     }
 }
 
+/// What an error was caused by, nearest first.
+pub(crate) fn causes_of(error: &dyn Error) -> Vec<String> {
+    std::iter::successors(error.source(), |&cause| cause.source()).map(ToString::to_string).collect()
+}
+
 /// A command line, a configuration or an input that is wrong.
 pub(crate) fn settings(command: &'static str, error: &SettingsError, styled: bool) -> Verdict {
-    let mut causes = Vec::new();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        causes.push(cause.to_string());
-        source = cause.source();
-    }
     let details = match error {
         SettingsError::Config(error) => error.details(styled),
         _ => String::new(),
     };
-    let explained = Explained { message: error.to_string(), causes, details, ..Explained::default() };
+    let explained =
+        Explained { message: error.to_string(), causes: causes_of(error), details, ..Explained::default() };
     Verdict::failure(command, Exit::Usage, explained, error.hint())
 }
 
@@ -290,11 +285,7 @@ pub(crate) fn other(
     error: &dyn Error,
 ) -> Verdict {
     let mut causes = vec![error.to_string()];
-    let mut source = error.source();
-    while let Some(cause) = source {
-        causes.push(cause.to_string());
-        source = cause.source();
-    }
+    causes.extend(causes_of(error));
     let explained = Explained { message: message.into(), causes, ..Explained::default() };
     Verdict::failure(command, exit, explained, None)
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bluegreen_core::orchestrator::{Failure, Orchestrator, ServingNow, Status};
-use bluegreen_core::port::{Holder, JournalError};
+use bluegreen_core::port::Holder;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -75,7 +75,11 @@ async fn stop(
                     }
                     // It ended just now: look again.
                     Ok(false) => {}
-                    Err(error) => return Ok(Cancelled::Refused(Some(holder), reason(&error))),
+                    Err(error) => {
+                        let reason =
+                            [vec![error.to_string()], explain::causes_of(&error)].concat().join(": ");
+                        return Ok(Cancelled::Refused(Some(holder), reason));
+                    }
                 }
             }
             // It has taken the lock just now and not said yet who it is, or is still at work.
@@ -95,11 +99,6 @@ fn refusal(holder: &Holder) -> Option<String> {
         return Some(format!("it runs on {}, and this is {here}", holder.host));
     }
     (!CANCELLABLE.contains(&holder.verb.as_str())).then(|| format!("{} is not cancelled", holder.verb))
-}
-
-fn reason(error: &JournalError) -> String {
-    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
-    format!("{error}{cause}")
 }
 
 pub(super) fn told(cancelled: &Cancelled, status: &Status, target: &Target) -> Verdict {

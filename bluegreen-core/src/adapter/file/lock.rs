@@ -68,16 +68,20 @@ pub(super) fn queue(directory: &Path, app: &AppName) -> Result<Queue, JournalErr
         Err(TryLockError::Error(error)) => return Err(failed("looking at the lock")(error)),
     };
     let holder = if held { read_holder(&mut file) } else { None };
-    let newest = File::open(directory.join(NEWEST)).ok().and_then(|mut file| read_holder(&mut file));
-    Ok(Queue::new(held, holder, newest))
+    Ok(Queue::new(held, holder, read_newest(&directory)))
 }
 
 /// Writes down who asked last. Two that ask at the same moment may both think so; the later rename stands.
 pub(super) fn enqueue(directory: &Path, app: &AppName, holder: &Holder) -> Result<(), JournalError> {
-    if queue(directory, app)?.newer_than(holder).is_some() {
+    let directory = directory.join(app.as_str());
+    if read_newest(&directory).is_some_and(|newest| newest.is_newer_than(holder)) {
         return Ok(());
     }
-    write_newest(&directory.join(app.as_str()), holder).map_err(failed("writing who asks"))
+    write_newest(&directory, holder).map_err(failed("writing who asks"))
+}
+
+fn read_newest(directory: &Path) -> Option<Holder> {
+    read_holder(&mut File::open(directory.join(NEWEST)).ok()?)
 }
 
 /// Whole or not at all for whoever reads it, by a rename; not synced, as nobody waits any more after a power cut.
