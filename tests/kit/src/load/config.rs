@@ -193,7 +193,9 @@ pub struct Config {
     pub modes: BTreeMap<Mode, usize>,
     /// The end, when nobody stops it earlier; none means until stopped.
     pub duration: Option<Duration>,
-    /// At most so many requests a second on one connection.
+    /// At most so many requests a second on one connection. A proxy that opens a connection for each request runs
+    /// out of ports when there are more than 28,000 to one address in a minute: each waits so long for its last
+    /// packets (`ip_local_port_range`, TIME_WAIT). Everything that asks this address then fails, other tests too.
     pub rate: Option<f64>,
     /// A request not answered in full after this is a failure.
     pub timeout: Duration,
