@@ -19,6 +19,8 @@ const WATCH: Duration = Duration::from_millis(50);
 const DENSE_FOR: Duration = Duration::from_secs(1);
 const DENSE: Duration = Duration::from_millis(5);
 const SLOWEST: Duration = Duration::from_millis(250);
+/// An attempt that was cut short says something by itself once it has lasted so long.
+const TELLING: Duration = Duration::from_secs(1);
 
 /// Why a candidate was not let through.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,10 +85,14 @@ impl Board {
         changed
     }
 
-    /// Whether this check has answered at all.
-    fn has(&self, index: usize) -> bool {
-        let board = self.answers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        board[index].as_ref().map_or_else(|reason| reason != NO_ANSWER, |()| true)
+    /// Notes an attempt that the gate's end cut short. It says less than the answer before it, and hides none.
+    fn note_cut_short(&self, index: usize, lasted: Duration, reason: String) {
+        let mut board = self.answers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match &mut board[index] {
+            Err(before) if before == NO_ANSWER => *before = reason,
+            Err(before) if lasted >= TELLING => *before = format!("{before}; then {reason}"),
+            _ => {}
+        }
     }
 
     fn relapsed(&self, reason: String) {
@@ -182,13 +188,16 @@ impl Orchestrator {
             let left = until.saturating_duration_since(Instant::now());
             let within =
                 if matches!(check, Check::Log(_)) { left } else { self.spec.gate.attempt_timeout.min(left) };
+            let asked = Instant::now();
             match self.ask(check, candidate, within).await? {
                 Ok(()) => in_a_row += 1,
+                Err(reason) if Instant::now() >= until => {
+                    in_a_row = 0;
+                    board.note_cut_short(index, asked.elapsed(), reason);
+                }
                 Err(reason) => {
                     in_a_row = 0;
-                    // An attempt that the gate's end cut short says less than the one before it.
-                    let cut_short = Instant::now() >= until && board.has(index);
-                    if !cut_short && board.note(index, Err(reason.clone())) {
+                    if board.note(index, Err(reason.clone())) {
                         self.tell(&Event::NotHealthyYet { check: check.to_string(), reason });
                     }
                 }
