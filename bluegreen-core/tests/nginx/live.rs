@@ -2,6 +2,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
+use bluegreen_core::adapter::nginx::{Mode, Place};
 use bluegreen_core::model::{Backend, Color};
 use bluegreen_core::port::{Proxy as _, ProxyError};
 use tokio::time::Instant;
@@ -238,10 +239,8 @@ async fn an_install_that_does_not_become_live_is_put_back() {
     let rig = Rig::start(|rig| write(rig.path("conf.d/site.conf"), rig.server("return 204;"))).await;
     // nginx's test does not notice that the port is taken; its master does, and goes on as before.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut site = rig.site(bluegreen_core::adapter::nginx::Mode::Live {
-        dir: rig.path("conf.d"),
-        control_port: taken.local_addr().unwrap().port(),
-    });
+    let mut site =
+        rig.site(Mode::Live { dir: rig.path("conf.d"), control_port: taken.local_addr().unwrap().port() });
     site.reload_timeout = Duration::from_secs(1);
     site.request_timeout = Duration::from_millis(50);
     let (proxy, before) = (rig.proxy_of(site), rig.files());
@@ -277,4 +276,52 @@ async fn an_nginx_that_is_gone_is_told_and_nothing_is_switched() {
         assert!(matches!(error, ProxyError::NotRunning { .. }), "{error}");
     }
     assert_eq!(rig.files(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs nginx: ./scripts/test"]
+async fn what_nginx_runs_with_is_known_without_its_command_until_a_file_changes() {
+    let (rig, control) = installed().await;
+    // A command that says what it was asked, and nothing else.
+    let (asked, command) = (rig.path("asked"), rig.path("nginx-command"));
+    write(&command, format!("#!/bin/sh\necho \"$@\" >> {}\nexec nginx \"$@\"\n", asked.display()));
+    fs::set_permissions(&command, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut site = rig.site(Mode::Live { dir: rig.path("conf.d"), control_port: control });
+    if let Place::Host(host) = &mut site.place {
+        host.binary = command;
+        host.pid_file = Some(rig.path("nginx.pid"));
+    }
+    let check = async || {
+        let proxy = rig.proxy_of(site.clone());
+        let said = proxy.check(&rig.app).await;
+        (said, fs::read_to_string(&asked).unwrap_or_default().matches("-T").count())
+    };
+    // Not in the same moment as a write: as far as the kernel's clock tells, its workers may be older.
+    let reload = async || {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        rig.reload();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    };
+    reload().await;
+    // Flags are no configuration.
+    rig.go(&rig.live(control), Color::Blue).await;
+    let (said, times) = check().await;
+    said.unwrap();
+    assert_eq!(times, 0, "nginx's command was run");
+    // What was edited is nginx's to judge, were it as sound as before.
+    let sound = fs::read_to_string(rig.path("conf.d/site.conf")).unwrap();
+    write(rig.path("conf.d/site.conf"), format!("{sound}# a note\n"));
+    let (said, times) = check().await;
+    said.unwrap();
+    assert_eq!(times, 1);
+    write(rig.path("conf.d/site.conf"), &sound);
+    write(rig.path("conf.d/new.conf"), "listne 1;\n");
+    let (said, times) = check().await;
+    assert!(matches!(said, Err(ProxyError::Broken { output }) if output.contains("listne")));
+    assert_eq!(times, 2);
+    fs::remove_file(rig.path("conf.d/new.conf")).unwrap();
+    reload().await;
+    let (said, times) = check().await;
+    said.unwrap();
+    assert_eq!(times, 2, "loaded again, and looked at by its command all the same");
 }

@@ -16,12 +16,27 @@ pub(super) const OLDEST: Version = Version(1, 18, 0);
 impl Live<'_> {
     /// Whether all is in place; gives where to ask from outside.
     pub(super) async fn check(&self) -> Result<Option<PublicUrl>, ProxyError> {
-        self.control.master().await?;
+        let master = self.control.master().await?;
+        if let Some(dump) = self.loaded(master)
+            && self.check_with(&dump).await.is_ok()
+        {
+            return Ok(self.public(&dump));
+        }
+        // Whatever is not in order is for nginx itself to say.
         let (dump, version) = self.control.dump().await?;
         if version < OLDEST {
             let reason = format!("nginx is {version}; expected {OLDEST} or newer");
             return Err(unrecognized(&self.dir, reason));
         }
+        self.check_with(&dump).await?;
+        Ok(self.public(&dump))
+    }
+
+    fn loaded(&self, master: u32) -> Option<Dump> {
+        self.control.loaded(master, &self.inside.join(render::FOLDER))
+    }
+
+    async fn check_with(&self, dump: &Dump) -> Result<(), ProxyError> {
         self.check_slots()?;
         let rendered = self.rendered()?;
         if let Some(change) = self.changes(&rendered)?.first() {
@@ -45,8 +60,7 @@ impl Live<'_> {
             );
             return Err(unrecognized(&self.dir, reason));
         }
-        self.check_location(&dump)?;
-        Ok(self.public(&dump))
+        self.check_location(dump)
     }
 
     /// Addresses that nginx cannot reach.
@@ -142,6 +156,10 @@ impl Live<'_> {
 
     /// Where to ask from outside, when no check has found it before.
     pub(super) async fn discover(&self) -> Result<Option<PublicUrl>, ProxyError> {
-        Ok(self.public(&self.control.dump().await?.0))
+        let loaded = self.loaded(self.control.master().await?).filter(|dump| self.included(dump));
+        Ok(self.public(&match loaded {
+            Some(dump) => dump,
+            None => self.control.dump().await?.0,
+        }))
     }
 }

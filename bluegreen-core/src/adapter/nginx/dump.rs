@@ -1,4 +1,4 @@
-//! What `nginx -T` shows: all files of a configuration, and what can be found in them. Pure.
+//! All files of a configuration, as `nginx -T` shows them, and what can be found in them. Pure.
 
 use std::net::IpAddr;
 
@@ -20,6 +20,13 @@ struct File {
     directives: Vec<Directive>,
 }
 
+/// A file before it is taken apart.
+#[derive(Debug)]
+pub(super) struct Text {
+    pub(super) path: String,
+    pub(super) text: String,
+}
+
 /// A virtual server that was looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Server {
@@ -35,24 +42,28 @@ impl Dump {
     /// Reads nginx's output. A file that cannot be read here (one with code of another language inside) is kept
     /// without its directives.
     pub(super) fn read(output: &str) -> Self {
-        let mut files: Vec<File> = Vec::new();
+        let mut files: Vec<Text> = Vec::new();
         // What nginx says about itself, before the files or behind them as the two streams come.
         let said = |line: &&str| line.starts_with("nginx: [") || line.starts_with("nginx version: ");
         for line in output.split_inclusive('\n').filter(|line| !said(line)) {
             let path =
                 line.trim_end().strip_prefix("# configuration file ").and_then(|path| path.strip_suffix(':'));
             match (path, files.last_mut()) {
-                (Some(path), _) => {
-                    files.push(File { path: path.to_owned(), text: String::new(), directives: Vec::new() });
-                }
+                (Some(path), _) => files.push(Text { path: path.to_owned(), text: String::new() }),
                 (None, Some(file)) => file.text.push_str(line),
                 (None, None) => {}
             }
         }
-        for file in &mut files {
-            file.directives = syntax::parse(&syntax::ascii(file.text.as_bytes())).unwrap_or_default();
-        }
-        Self { files }
+        Self::of(files)
+    }
+
+    /// These files, the main one first.
+    pub(super) fn of(files: Vec<Text>) -> Self {
+        let of = |Text { path, text }| {
+            let directives = syntax::parse(&syntax::ascii(text.as_bytes())).unwrap_or_default();
+            File { path, text, directives }
+        };
+        Self { files: files.into_iter().map(of).collect() }
     }
 
     /// The path of the main file.
@@ -113,14 +124,9 @@ impl Dump {
         self.visit(&mut |directive, stack| {
             takes |= directive.name == "include"
                 && stack.last().is_some_and(|block| block.name == "http")
-                && directive.arg(0).is_some_and(|pattern| glob(&self.absolute(pattern), path));
+                && directive.arg(0).is_some_and(|pattern| glob(&absolute(self.main(), pattern), path));
         });
         takes
-    }
-
-    fn absolute(&self, pattern: &str) -> String {
-        let dir = self.main().rsplit_once('/').map_or("", |(dir, _)| dir);
-        if pattern.starts_with('/') { pattern.to_owned() } else { format!("{dir}/{pattern}") }
     }
 
     /// The paths that an include which was written as `pattern` takes.
@@ -129,7 +135,7 @@ impl Dump {
     }
 
     fn matching(&self, pattern: &str) -> impl Iterator<Item = &File> {
-        let pattern = self.absolute(pattern);
+        let pattern = absolute(self.main(), pattern);
         self.files.iter().filter(move |file| glob(&pattern, &file.path))
     }
 
@@ -241,8 +247,14 @@ fn listen(directive: &Directive) -> Option<(Option<IpAddr>, u16)> {
     }
 }
 
+/// What an include's pattern means in the configuration with this main file.
+pub(super) fn absolute(main: &str, pattern: &str) -> String {
+    let dir = main.rsplit_once('/').map_or("", |(dir, _)| dir);
+    if pattern.starts_with('/') { pattern.to_owned() } else { format!("{dir}/{pattern}") }
+}
+
 /// Whether a path matches a pattern of `*` and `?`, neither of which takes a slash or a leading dot.
-fn glob(pattern: &str, path: &str) -> bool {
+pub(super) fn glob(pattern: &str, path: &str) -> bool {
     fn part(pattern: &[u8], name: &[u8]) -> bool {
         match (pattern.split_first(), name.split_first()) {
             (None, None) => true,

@@ -30,6 +30,7 @@ mod check;
 mod client;
 mod control;
 mod diag;
+mod disk;
 mod dump;
 mod examine;
 mod file;

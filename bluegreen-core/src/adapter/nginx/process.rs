@@ -61,6 +61,13 @@ pub(super) fn is_master(pid: u32) -> bool {
     title(pid).starts_with("nginx: master process")
 }
 
+/// The configuration that a master was told to use on its command line.
+pub(super) fn configuration(master: u32) -> Option<PathBuf> {
+    let title = title(master);
+    let mut words = title.split_whitespace().skip_while(|word| *word != "-c");
+    words.nth(1).map(PathBuf::from)
+}
+
 /// When it started, in ticks since boot, and its parent.
 fn stat(pid: u32) -> Option<(u64, u32)> {
     let stat = fs::read_to_string(proc(pid, "stat")).ok()?;
