@@ -19,6 +19,8 @@ const COMMAND: &str = "cancel";
 const POLL: Duration = Duration::from_millis(100);
 /// What listens to signals and knows what to do.
 const CANCELLABLE: [&str; 4] = ["deploy", "rollback", "recover", "retire"];
+/// Those of them that make a run.
+const RUNS: [&str; 2] = ["deploy", "rollback"];
 
 /// How it went.
 #[derive(Debug)]
@@ -115,20 +117,28 @@ pub(super) fn told(cancelled: &Cancelled, status: &Status, target: &Target) -> V
         }
         Cancelled::Ended(holder) => {
             let run = status.last.as_ref().filter(|run| run.deployment == holder.deployment);
-            let outcome = run.map_or("it had not begun", |run| run.outcome.as_str());
+            // `recover` and `retire` have no run of their own, only what they leave.
+            let tends = !RUNS.contains(&holder.verb.as_str());
+            let outcome = match (run, &status.unfinished) {
+                (Some(run), _) => run.outcome.clone(),
+                (None, Some(left)) if tends => format!("{} is not settled: {}", left.deployment, left.outcome),
+                (None, None) if tends => "nothing is left to settle".to_owned(),
+                (None, _) => "it had not begun".to_owned(),
+            };
             if status.unfinished.is_none() && outcome != "committed" {
                 let now = status.serving.as_ref().map_or_else(Clone::clone, explain::serving);
-                let text = format!(
-                    "cancelled: {} {}: {outcome}\nserving now: {now}",
-                    holder.verb, holder.deployment
-                );
+                // Whether it was done or gave up is the same to whoever wanted it out of the way.
+                let how = if tends { "ended" } else { "cancelled" };
+                let text =
+                    format!("{how}: {} {}: {outcome}\nserving now: {now}", holder.verb, holder.deployment);
                 let cancelled =
                     json!({ "verb": holder.verb, "deployment": holder.deployment, "outcome": outcome });
                 let result = json!({ "app": app, "cancelled": cancelled, "serving": serving(status) });
                 return Verdict::success(COMMAND, text, result);
             }
             let next = if status.unfinished.is_some() { "recover" } else { "rollback" };
-            (Exit::Refused, format!("too late: {} {}: {outcome}", holder.verb, holder.deployment), next)
+            let how = if status.unfinished.is_some() { "ended" } else { "too late" };
+            (Exit::Refused, format!("{how}: {} {}: {outcome}", holder.verb, holder.deployment), next)
         }
         Cancelled::StillAtWork(holder) => {
             (Exit::Refused, format!("asked to stop, and still at work: {holder}"), "status")

@@ -239,12 +239,31 @@ async fn a_cancel_says_what_became_of_the_run() {
         exit == Exit::Refused && said.contains("it was not asked to stop, it runs on there: deploy d2"),
         "{said}"
     );
+    let tended = Cancelled::Ended(Holder::new(7, "here", "recover", "r1".parse().unwrap()));
+    let (exit, said) = told(tended);
+    assert_eq!(exit, Exit::Success);
+    assert!(said.contains("ended: recover r1: nothing is left to settle\n") && said.contains("serving now"), "{said}");
     deploy(&world, "2", "d3").await.unwrap();
     let status = orchestrator.status().await.unwrap();
     let verdict = cancel::told(&Cancelled::Ended(holder("d3")), &status, &target(&world));
     let said = text(&verdict);
     assert!(verdict.exit == Exit::Refused && said.contains("too late: deploy d3: committed"), "{said}");
     assert!(said.trim_end().ends_with("next: bluegreen rollback web"), "{said}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancel_of_what_settles_tells_what_is_left() {
+    let world = world();
+    deploy(&world, "1", "d1").await.unwrap();
+    world.fault_at("proxy.switch", Fault::Crash, When::After);
+    drop(deploy(&world, "2", "d2").await);
+    let status = Orchestrator::new(world.ports(), world.spec()).status().await.unwrap();
+    let tended = Cancelled::Ended(Holder::new(7, "here", "recover", "r1".parse().unwrap()));
+    let verdict = cancel::told(&tended, &status, &target(&world));
+    let said = text(&verdict);
+    assert_eq!(verdict.exit, Exit::Refused);
+    assert!(said.contains("ended: recover r1: d2 is not settled: cut off before the commit point"), "{said}");
+    assert!(said.trim_end().ends_with("next: bluegreen recover web"), "{said}");
 }
 
 #[test]
