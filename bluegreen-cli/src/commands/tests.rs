@@ -242,7 +242,10 @@ async fn a_cancel_says_what_became_of_the_run() {
     let tended = Cancelled::Ended(Holder::new(7, "here", "recover", "r1".parse().unwrap()));
     let (exit, said) = told(tended);
     assert_eq!(exit, Exit::Success);
-    assert!(said.contains("ended: recover r1: nothing is left to settle\n") && said.contains("serving now"), "{said}");
+    assert!(
+        said.contains("ended: recover r1: nothing is left to settle\n") && said.contains("serving now"),
+        "{said}"
+    );
     deploy(&world, "2", "d3").await.unwrap();
     let status = orchestrator.status().await.unwrap();
     let verdict = cancel::told(&Cancelled::Ended(holder("d3")), &status, &target(&world));
@@ -256,7 +259,10 @@ async fn a_cancel_of_what_settles_tells_what_is_left() {
     let world = world();
     deploy(&world, "1", "d1").await.unwrap();
     world.fault_at("proxy.switch", Fault::Crash, When::After);
-    drop(deploy(&world, "2", "d2").await);
+    tokio::select! {
+        () = world.crash() => world.restart_process(),
+        ended = deploy(&world, "2", "d2") => panic!("it was to be cut off: {ended:?}"),
+    }
     let status = Orchestrator::new(world.ports(), world.spec()).status().await.unwrap();
     let tended = Cancelled::Ended(Holder::new(7, "here", "recover", "r1".parse().unwrap()));
     let verdict = cancel::told(&tended, &status, &target(&world));
