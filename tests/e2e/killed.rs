@@ -26,7 +26,7 @@ const SCENES: [Scene; 4] = [Scene::Deploy, Scene::Rollback, Scene::RecoverBack, 
 pub const KINDS: [Kind; 3] = [Kind::HostLive, Kind::ContainerLive, Kind::ContainerRewrite];
 
 /// How often a record is tried again that the kill came too late for.
-const TRIES: usize = 5;
+const TRIES: usize = 20;
 
 /// Up to the record that Verify begins with, and up to the one that commits.
 const BEFORE_THE_COMMIT: usize = 10;
