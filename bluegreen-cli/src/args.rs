@@ -112,6 +112,9 @@ pub(crate) enum Command {
     Retire(RetireArgs),
     /// What deploy would do, step by step, with the nginx diff; touches nothing
     Plan(Box<InputArgs>),
+    /// Look at all that a deploy depends on, touch nothing, and say what would stop it and what to do about it
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor(Box<ImageArgs>),
     /// Prepare nginx for the live switch
     #[command(subcommand)]
     Nginx(NginxCommand),
@@ -136,6 +139,12 @@ Examples:
 
 In a CodeDeploy hook the deployment's id is taken from DEPLOYMENT_ID.";
 
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  bluegreen doctor web                          What a deploy of web would meet, the image left out
+  bluegreen doctor web --image …:42             The registry, its token and the image too
+  bluegreen doctor web --output json            For a hook: exit code 10 when a deploy would be refused";
+
 /// Which application.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct AppArgs {
@@ -146,9 +155,9 @@ pub(crate) struct AppArgs {
     pub(crate) nginx_conf: Option<PathBuf>,
 }
 
-/// What to deploy.
+/// Which application and which image.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct InputArgs {
+pub(crate) struct ImageArgs {
     /// The application; may be left out when the configuration has only one, or the image definitions name one
     pub(crate) app: Option<AppName>,
     /// The image to deploy
@@ -166,6 +175,13 @@ pub(crate) struct InputArgs {
     /// When to pull [default: always]
     #[arg(long, value_enum, value_name = "WHEN")]
     pub(crate) pull: Option<PullArg>,
+}
+
+/// What to deploy.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct InputArgs {
+    #[command(flatten)]
+    pub(crate) what: ImageArgs,
     /// What this deployment is known by; the same id twice is one deployment [default: CodeDeploy's, or a new one]
     #[arg(long, value_name = "ID")]
     pub(crate) deployment_id: Option<DeploymentId>,

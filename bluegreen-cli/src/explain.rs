@@ -125,7 +125,8 @@ fn next(command: &str, failure: &Failure, target: &Target) -> String {
 const NO_WAY_IN: &str =
     "set `url` in [nginx] to a plain HTTP address of this host, or take `receipt.max_failures` out";
 
-fn registry(error: &RegistryError) -> String {
+/// What to do about it.
+pub(crate) fn registry(error: &RegistryError) -> String {
     match error {
         RegistryError::ImageNotFound { .. } => {
             "check that the image was pushed under this name and tag".to_owned()
@@ -161,7 +162,8 @@ fn refused_by(registry: &str) -> String {
     }
 }
 
-fn runtime(error: &RuntimeError) -> String {
+/// What to do about it.
+pub(crate) fn runtime(error: &RuntimeError) -> String {
     match error {
         RuntimeError::Unreachable { denied: true, .. } => {
             "run as root, or as a user of the group docker".to_owned()
@@ -230,7 +232,8 @@ fn printed(output: &str) -> String {
     output.lines().map(|line| format!("  nginx: {}\n", crate::output::plain(line))).collect()
 }
 
-fn proxy(error: &ProxyError, target: &Target) -> String {
+/// What to do about it.
+pub(crate) fn proxy(error: &ProxyError, target: &Target) -> String {
     let again = &target.again;
     match error {
         ProxyError::NotRunning { .. } => {

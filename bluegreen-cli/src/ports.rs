@@ -57,7 +57,12 @@ pub(crate) fn journal(target: &Target, env: &Environment) -> FileJournal {
     FileJournal::new(target.state_dir.clone().unwrap_or_else(|| env.default_state_dir()))
 }
 
-fn docker(target: &Target, env: &Environment) -> Result<Docker, ConnectError> {
+/// The Engine.
+///
+/// # Errors
+///
+/// When its address makes no sense or leads nowhere.
+pub(crate) fn docker(target: &Target, env: &Environment) -> Result<Docker, ConnectError> {
     Ok(Docker::connect(target.docker_host.as_deref().or(env.docker_host.as_deref()))?)
 }
 

@@ -11,7 +11,7 @@ use bluegreen_core::model::{
     ParseError, Publish, Slot, Slots,
 };
 
-use crate::args::{AppArgs, Global, InputArgs, PullArg};
+use crate::args::{AppArgs, Global, ImageArgs, PullArg};
 use crate::config::{self, App, Config, ConfigError, DEFAULT_GREEN, DEFAULT_PORT, Mode, NginxSettings};
 use crate::inputs::{self, Entry, InputError};
 use crate::nearest;
@@ -101,7 +101,7 @@ pub(crate) fn target(global: &Global, args: &AppArgs) -> Result<Target, Settings
 /// # Errors
 ///
 /// As [`target`], and when the image definitions are wrong.
-pub(crate) fn deployment(global: &Global, input: &InputArgs) -> Result<(Target, ImageRef), SettingsError> {
+pub(crate) fn deployment(global: &Global, input: &ImageArgs) -> Result<(Target, ImageRef), SettingsError> {
     let definitions = input.image_definitions.as_deref().map(inputs::read).transpose()?;
     let select = |app: Option<&AppName>| -> Result<Option<Entry>, InputError> {
         let app = app.map(AppName::as_str);

@@ -1,6 +1,7 @@
 //! The verbs. Each turns settings into one call of the core and its answer into a [`Verdict`].
 
 mod cancel;
+mod doctor;
 mod history;
 mod nginx;
 mod other;
@@ -43,6 +44,7 @@ pub(crate) fn execute(cli: Cli, env: Environment) -> Exit {
         Command::Recover(args) => run::recover(&cx, &args),
         Command::Retire(args) => retire::retire(&cx, &args),
         Command::Plan(args) => show::plan(&cx, &args),
+        Command::Doctor(args) => doctor::doctor(&cx, &args),
         Command::Status(args) => show::status(&cx, &args),
         Command::Nginx(command) => nginx::nginx(&cx, &command),
         Command::Config(command) => other::config(&cx, &command),

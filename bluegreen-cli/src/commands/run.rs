@@ -15,7 +15,7 @@ use crate::{duration, explain, ports};
 /// `deploy`.
 pub(super) fn deploy(cx: &Context, args: &DeployArgs) -> Verdict {
     const COMMAND: &str = "deploy";
-    let (target, image) = match settings::deployment(&cx.global, &args.input) {
+    let (target, image) = match settings::deployment(&cx.global, &args.input.what) {
         Ok(found) => found,
         Err(error) => return explain::settings(COMMAND, &error, cx.out.is_styled()),
     };

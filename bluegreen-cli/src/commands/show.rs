@@ -12,7 +12,7 @@ use crate::{duration, explain};
 /// `plan`.
 pub(super) fn plan(cx: &Context, args: &InputArgs) -> Verdict {
     const COMMAND: &str = "plan";
-    let (target, image) = match settings::deployment(&cx.global, args) {
+    let (target, image) = match settings::deployment(&cx.global, &args.what) {
         Ok(found) => found,
         Err(error) => return explain::settings(COMMAND, &error, cx.out.is_styled()),
     };

@@ -8,7 +8,8 @@ use bluegreen_core::port::Holder;
 use bluegreen_core::testing::{Fault, Health, When, World};
 
 use super::cancel::Cancelled;
-use super::{cancel, history, retire, run, show};
+use super::doctor::{Finding, Level};
+use super::{cancel, doctor, history, retire, run, show};
 use crate::config::{App, NginxSettings};
 use crate::exit::Exit;
 use crate::explain;
@@ -270,6 +271,36 @@ async fn a_cancel_of_what_settles_tells_what_is_left() {
     assert_eq!(verdict.exit, Exit::Refused);
     assert!(said.contains("ended: recover r1: d2 is not settled: cut off before the commit point"), "{said}");
     assert!(said.trim_end().ends_with("next: bluegreen recover web"), "{said}");
+}
+
+#[test]
+fn a_doctor_says_the_worst_last_and_what_to_do_about_it() {
+    let world = world();
+    let finding = |level, remedy: Option<&str>| Finding {
+        check: "disk",
+        level,
+        found: "5 MB are free".to_owned(),
+        remedy: remedy.map(str::to_owned),
+    };
+    let told = |findings: &[Finding]| {
+        let verdict = doctor::told(findings, &target(&world));
+        (verdict.exit, text(&verdict), verdict.json()["result"]["ready"].clone())
+    };
+    let (fine, skipped) = (finding(Level::Fine, None), finding(Level::Skipped, None));
+    let (exit, said, ready) = told(&[fine.clone(), skipped]);
+    assert_eq!((exit, ready), (Exit::Success, true.into()));
+    assert!(
+        said.contains("ok   disk     5 MB are free\n") && said.contains("can be made; nothing was touched"),
+        "{said}"
+    );
+    let (exit, said, ready) = told(&[fine.clone(), finding(Level::Warns, Some("make room"))]);
+    assert_eq!((exit, ready), (Exit::Success, true.into()));
+    assert!(said.contains("can be made; 1 to look at") && said.ends_with("next: make room\n"), "{said}");
+    let (exit, said, ready) =
+        told(&[finding(Level::Warns, Some("make room")), fine, finding(Level::Blocks, Some("buy a disk"))]);
+    assert_eq!((exit, ready), (Exit::Refused, false.into()));
+    assert!(said.contains("FAIL disk") && said.contains("to do: buy a disk"), "{said}");
+    assert!(said.contains("would fail: 1 to mend first") && said.ends_with("next: buy a disk\n"), "{said}");
 }
 
 #[test]

@@ -21,7 +21,7 @@ impl Place {
         let line = line.replace('@', &format!("{}/", self.0.path().display()));
         let cli = Cli::try_parse_from(shlex::split(&format!("bluegreen deploy {line}")).unwrap()).unwrap();
         let Command::Deploy(args) = cli.command else { panic!("not a deploy") };
-        deployment(&cli.global, &args.input)
+        deployment(&cli.global, &args.input.what)
     }
 
     fn refusal(&self, line: &str) -> String {

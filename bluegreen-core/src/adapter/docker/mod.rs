@@ -164,6 +164,18 @@ impl Docker {
             .copied()
     }
 
+    /// Which Engine this is, in words: `Docker 20.10.24, API 1.41`.
+    ///
+    /// # Errors
+    ///
+    /// As [`greet`](Self::greet).
+    pub async fn version(&self) -> Result<String, RuntimeError> {
+        let said = self.engine().await?.version().await;
+        let said = said.map_err(|error| self.other("asking for the Engine's version", error))?;
+        let or_unknown = |part: Option<String>| part.unwrap_or_else(|| "of unknown version".to_owned());
+        Ok(format!("Docker {}, API {}", or_unknown(said.version), or_unknown(said.api_version)))
+    }
+
     /// The client, once the Engine is known to answer.
     async fn engine(&self) -> Result<&bollard::Docker, RuntimeError> {
         self.greet().await?;

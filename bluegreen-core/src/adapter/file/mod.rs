@@ -10,6 +10,7 @@
 
 mod format;
 mod lock;
+mod room;
 
 use std::collections::HashMap;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -24,6 +25,8 @@ use jiff::Timestamp;
 use crate::model::AppName;
 use crate::port::{BoxError, Holder, Journal, JournalError, Lease, Queue};
 use crate::state::{Entry, Record};
+
+pub use room::Room;
 
 /// A journal in files.
 ///

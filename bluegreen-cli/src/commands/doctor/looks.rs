@@ -1,0 +1,326 @@
+//! The looks themselves.
+
+use std::error::Error;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use bluegreen_core::adapter::file::FileJournal;
+use bluegreen_core::adapter::nginx::Severity;
+use bluegreen_core::model::{Check, Color, ImageRef, ImageSource, Slot};
+use bluegreen_core::orchestrator::{Orchestrator, Status};
+use bluegreen_core::port::{Health, Instance, Ports, ProxyError, RegistryError};
+
+use super::{COMMAND, Finding};
+use crate::commands::Context;
+use crate::settings::Target;
+use crate::{explain, ports};
+
+/// No look takes longer; those that ask others have their own, shorter limits.
+const WITHIN: Duration = Duration::from_secs(30);
+/// A journal grows by some 4 KiB a deploy.
+const ROOM_FOR_RECORDS: u64 = 1 << 20;
+const IMAGE: &str = "image";
+
+/// All of them, in the order in which a deploy would meet what they look at.
+pub(super) async fn all(cx: &Context, target: &Target, image: Option<&ImageRef>) -> Vec<Finding> {
+    let mut findings = vec![state_directory(&ports::journal(target, &cx.env))];
+    match engine(cx, target).await {
+        Err(finding) => {
+            findings.push(finding);
+            let why = "not looked at: Docker does not answer";
+            findings.extend(
+                ["image", "disk", "ports", "nginx", "health", "runs"]
+                    .map(|check| Finding::skipped(check, why)),
+            );
+        }
+        Ok((finding, ports)) => {
+            findings.push(finding);
+            findings.extend(on_docker(cx, target, image, &ports).await);
+        }
+    }
+    findings
+}
+
+/// What needs the Engine.
+async fn on_docker(cx: &Context, target: &Target, image: Option<&ImageRef>, ports: &Ports) -> Vec<Finding> {
+    let orchestrator = Orchestrator::new(ports.clone(), target.app.spec.clone());
+    let status = async { orchestrator.status().await.map_err(|failure| chain(&failure)) };
+    let (image, nginx, status) = tokio::join!(
+        limited("image", pulled(target, image, ports)),
+        limited("nginx", nginx(cx, target)),
+        status,
+    );
+    let mut findings = [image, nginx].concat();
+    let active = match &status {
+        Ok(status) => active(target, status, ports).await,
+        Err(_) => None,
+    };
+    findings.extend(host_ports(target, ports).await);
+    findings.extend(limited("health", health(target, active.as_ref(), ports)).await);
+    findings.extend(match &status {
+        Ok(status) => runs(target, status, &orchestrator).await,
+        Err(error) => {
+            vec![Finding::blocks("runs", error.as_str(), format!("bluegreen status {}", target.again))]
+        }
+    });
+    findings
+}
+
+async fn limited(check: &'static str, look: impl Future<Output = Vec<Finding>>) -> Vec<Finding> {
+    tokio::time::timeout(WITHIN, look).await.unwrap_or_else(|_| {
+        let found = format!("no answer within {} s", WITHIN.as_secs());
+        vec![Finding::blocks(check, found, "see what hangs: bluegreen doctor -v, docker info")]
+    })
+}
+
+/// An error and what it was caused by, in one line.
+fn chain(error: &dyn Error) -> String {
+    let mut parts = vec![error.to_string()];
+    parts.extend(explain::causes_of(error));
+    parts.dedup();
+    parts.join(": ")
+}
+
+fn state_directory(journal: &FileJournal) -> Finding {
+    const CHECK: &str = "state";
+    const ELSEWHERE: &str = "set `state_dir`, or give --state-dir, to a directory on a disk of this host";
+    let room = match journal.room() {
+        Ok(room) => room,
+        Err(error) => return Finding::blocks(CHECK, chain(&error), ELSEWHERE),
+    };
+    let path = room.looked_at.display();
+    if let Err(error) = &room.writable {
+        let remedy = format!("run as a user who may write to {path}, or: {ELSEWHERE}");
+        return Finding::blocks(CHECK, format!("{path} cannot be written to: {error}"), remedy);
+    }
+    if room.free < ROOM_FOR_RECORDS {
+        return Finding::blocks(CHECK, format!("{path} has {} bytes left", room.free), "make room there");
+    }
+    if let Some(what) = room.volatile {
+        let found = format!("{path} is on {what}: after the next start nobody knows what to recover");
+        return Finding::warns(CHECK, found, ELSEWHERE);
+    }
+    if room.open_to_others {
+        let remedy = format!("chmod 700 {path}");
+        return Finding::warns(CHECK, format!("{path} can be looked into by other users"), remedy);
+    }
+    let made = if room.is_there { "is on a disk and can be written to" } else { "is where it will be made" };
+    Finding::fine(CHECK, format!("{path} {made}"))
+}
+
+async fn engine(cx: &Context, target: &Target) -> Result<(Finding, Ports), Finding> {
+    const CHECK: &str = "docker";
+    let connected =
+        ports::docker(target, &cx.env).and_then(|docker| Ok((docker, ports::connect(target, &cx.env)?)));
+    let (docker, ports) = connected.map_err(|error| {
+        let remedy = explain::after_connecting(&error).unwrap_or_else(|| format!("see {COMMAND} -v"));
+        Finding::blocks(CHECK, chain(&error), remedy)
+    })?;
+    match docker.version().await {
+        Ok(version) => Ok((Finding::fine(CHECK, format!("{version} at {}", docker.address())), ports)),
+        Err(error) => Err(Finding::blocks(CHECK, chain(&error), explain::runtime(&error))),
+    }
+}
+
+/// Whether the image is there to be had, and there is room for it.
+async fn pulled(target: &Target, image: Option<&ImageRef>, ports: &Ports) -> Vec<Finding> {
+    let (image, is_here) = match image {
+        Some(image) => resolved(image, ports).await,
+        None => {
+            (Finding::skipped(IMAGE, "not looked at: none was given (--image, --image-definitions)"), false)
+        }
+    };
+    vec![image, disk(target, is_here, ports).await]
+}
+
+/// What was found of the image, and whether it is on this host.
+async fn resolved(image: &ImageRef, ports: &Ports) -> (Finding, bool) {
+    let blocks = |error: &RegistryError| Finding::blocks(IMAGE, chain(error), explain::registry(error));
+    let pinned = match ports.registry.resolve(image).await {
+        Ok(pinned) => pinned,
+        Err(error) => return (blocks(&error), false),
+    };
+    let mut found = format!("{image} is {}", pinned.digest());
+    if pinned.source() == ImageSource::Registry {
+        match ports.registry.credentials(&pinned).await {
+            Ok(Some(_)) => found.push_str("; the registry gives credentials to pull it"),
+            Ok(None) => found.push_str("; no credentials are needed or known"),
+            Err(error) => return (blocks(&error), false),
+        }
+    }
+    (Finding::fine(IMAGE, found), ports.runtime.has_image(&pinned).await.unwrap_or(false))
+}
+
+async fn disk(target: &Target, is_here: bool, ports: &Ports) -> Finding {
+    const CHECK: &str = "disk";
+    let wanted = target.app.spec.retain.min_free;
+    let megabytes = |bytes: u64| format!("{} MB", bytes / 1_000_000);
+    match ports.runtime.free_space().await {
+        _ if is_here => Finding::fine(CHECK, "the image is here already"),
+        Ok(Some(free)) if free < wanted => Finding::blocks(
+            CHECK,
+            format!(
+                "{} are free where Docker keeps images, `retain.min_free` wants {}",
+                megabytes(free),
+                megabytes(wanted)
+            ),
+            "make room: docker system df shows what takes it; or lower `retain.min_free`",
+        ),
+        Ok(Some(free)) => {
+            Finding::fine(CHECK, format!("{} are free where Docker keeps images", megabytes(free)))
+        }
+        Ok(None) => Finding::skipped(CHECK, "what is free on Docker's host cannot be seen from here"),
+        Err(error) => Finding::warns(CHECK, chain(&error), explain::runtime(&error)),
+    }
+}
+
+/// Whether the ports that the colours are published at are free, or have our own containers on them.
+async fn host_ports(target: &Target, ports: &Ports) -> Vec<Finding> {
+    const CHECK: &str = "ports";
+    let mut findings = Vec::new();
+    for color in Color::ALL {
+        let slot: &Slot = target.app.spec.slots.of(color);
+        let Some(publish) = slot.publish else { continue };
+        let address = SocketAddr::new(publish.ip, publish.port);
+        let here = ports.runtime.find(&slot.name).await.ok().flatten().filter(Instance::is_running);
+        findings.push(match (TcpListener::bind(address), here) {
+            (Ok(_), _) => Finding::fine(CHECK, format!("{address} is free for {color}")),
+            (Err(_), Some(instance)) => Finding::fine(CHECK, format!("{address} has {}", instance.name)),
+            (Err(error), None) => Finding::blocks(
+                CHECK,
+                format!("{address} is needed for {color} and cannot be had: {error}"),
+                format!(
+                    "see who has it: ss -ltnp 'sport = :{0}', docker ps --filter publish={0}",
+                    publish.port
+                ),
+            ),
+        });
+    }
+    if findings.is_empty() {
+        findings.push(Finding::fine(CHECK, "none is published on this host"));
+    }
+    findings
+}
+
+async fn nginx(cx: &Context, target: &Target) -> Vec<Finding> {
+    const CHECK: &str = "nginx";
+    let again = &target.again;
+    let nginx = match ports::nginx(target, &cx.env) {
+        Ok(nginx) => nginx,
+        Err(error) => {
+            return vec![Finding::blocks(CHECK, chain(&error), format!("bluegreen nginx check {again}"))];
+        }
+    };
+    let found = match nginx.examine(&target.app.spec.name).await {
+        Ok(found) => found,
+        Err(error) => {
+            let said = if let ProxyError::Broken { output } = &error {
+                format!(": {output}")
+            } else {
+                String::new()
+            };
+            let found = format!("{}{said}", chain(&error));
+            return vec![Finding::blocks(CHECK, found, explain::proxy(&error, target))];
+        }
+    };
+    let version = found.version.as_deref().unwrap_or("of unknown version");
+    let mut findings: Vec<Finding> = found
+        .findings
+        .iter()
+        .filter(|finding| finding.severity != Severity::Advice)
+        .map(|finding| {
+            let place = finding.place.as_ref().map_or(String::new(), |place| format!("{place}: "));
+            let text = format!("{place}{}", finding.found);
+            match finding.severity {
+                Severity::Blocks => Finding::blocks(CHECK, text, &finding.change),
+                _ => Finding::warns(CHECK, text, &finding.change),
+            }
+        })
+        .collect();
+    if found.can_switch() {
+        findings
+            .insert(0, Finding::fine(CHECK, format!("nginx {version} passes its own test and can switch")));
+    }
+    findings
+}
+
+/// The container that serves.
+async fn active(target: &Target, status: &Status, ports: &Ports) -> Option<Instance> {
+    let color = status.serving.as_ref().ok()?.color?;
+    let found = ports.runtime.find(&target.app.spec.slots.of(color).name).await;
+    found.ok().flatten().filter(Instance::is_running)
+}
+
+/// Whether what serves passes the checks that a candidate would have to.
+async fn health(target: &Target, active: Option<&Instance>, ports: &Ports) -> Vec<Finding> {
+    const CHECK: &str = "health";
+    let Some(active) = active else {
+        return vec![Finding::skipped(CHECK, "not looked at: no container serves yet")];
+    };
+    let gate = &target.app.spec.gate;
+    let mut findings = Vec::new();
+    for check in &gate.checks {
+        // A line that was logged at the start may be gone from the log by now.
+        if matches!(check, Check::Log(_)) {
+            findings
+                .push(Finding::skipped(CHECK, format!("{check} is only looked for when a candidate starts")));
+            continue;
+        }
+        let remedy = "a candidate like it would be refused: mend the application, or the check in [health]";
+        findings.push(match ports.probe.probe(check, active, gate.attempt_timeout).await {
+            Ok(Health::Healthy) => Finding::fine(CHECK, format!("{} passes {check}", active.name)),
+            Ok(Health::Unhealthy { reason }) => {
+                Finding::warns(CHECK, format!("{} fails {check}: {reason}", active.name), remedy)
+            }
+            Err(error) => Finding::warns(CHECK, format!("{check}: {}", chain(&error)), remedy),
+        });
+    }
+    findings
+}
+
+/// What earlier runs left, and whether journal, containers and nginx tell the same.
+async fn runs(target: &Target, status: &Status, orchestrator: &Orchestrator) -> Vec<Finding> {
+    const CHECK: &str = "runs";
+    let again = &target.again;
+    let mut findings = Vec::new();
+    match orchestrator.at_work().await {
+        Ok(queue) if queue.held => {
+            let who = queue.holder.map_or_else(|| "another run".to_owned(), |holder| holder.to_string());
+            let found = format!("{who} is at work");
+            findings.push(Finding::blocks(
+                CHECK,
+                found,
+                format!("wait for it (--wait 10m), or: bluegreen cancel {again}"),
+            ));
+        }
+        Ok(_) => {
+            findings.extend(status.unfinished.iter().map(|run| {
+                let found = format!("{} {} is not settled: {}", run.verb, run.deployment, run.outcome);
+                Finding::warns(
+                    CHECK,
+                    found,
+                    format!("bluegreen recover {again}; the next deploy does it by itself"),
+                )
+            }));
+        }
+        Err(failure) => {
+            findings.push(Finding::blocks(CHECK, chain(&failure), format!("bluegreen status {again}")));
+        }
+    }
+    if let Err(error) = &status.serving {
+        findings.push(Finding::blocks(
+            CHECK,
+            format!("what serves cannot be told: {error}"),
+            format!("bluegreen nginx check {again}"),
+        ));
+    }
+    findings.extend(
+        status.findings.iter().map(|finding| {
+            Finding::warns(CHECK, finding, format!("bluegreen deploy {again} … puts it right"))
+        }),
+    );
+    if findings.is_empty() {
+        findings.push(Finding::fine(CHECK, "journal, containers and nginx agree, and no run is unsettled"));
+    }
+    findings
+}
