@@ -10,6 +10,7 @@
 )]
 
 mod args;
+mod bounded;
 mod commands;
 mod config;
 mod duration;
