@@ -5,6 +5,7 @@
 
 mod app;
 mod check;
+mod covered;
 mod diagnostic;
 mod env_file;
 mod health;
