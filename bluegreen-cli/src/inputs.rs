@@ -3,6 +3,9 @@
 //! Three shapes are told apart by themselves: CodePipeline's array of `{name, imageUri}`, the shell script's
 //! single object of the same, and ECS's imageDetail.json with `ImageURI` and no name.
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
+
 use std::path::{Path, PathBuf};
 
 use bluegreen_core::model::{ImageRef, ParseError};

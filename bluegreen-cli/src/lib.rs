@@ -17,6 +17,9 @@ mod duration;
 mod env;
 mod exit;
 mod explain;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod inputs;
 mod nearest;
 mod output;

@@ -8,6 +8,8 @@ mod check;
 mod covered;
 mod diagnostic;
 mod env_file;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod health;
 mod nginx;
 mod options;
