@@ -3,13 +3,15 @@
 //! Three shapes are told apart by themselves: CodePipeline's array of `{name, imageUri}`, the shell script's
 //! single object of the same, and ECS's imageDetail.json with `ImageURI` and no name.
 
-use std::io::Read as _;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
+
 use std::path::{Path, PathBuf};
 
 use bluegreen_core::model::{ImageRef, ParseError};
 use serde_json::{Map, Value};
 
-use crate::nearest;
+use crate::{bounded, nearest};
 
 /// CodePipeline's own limit.
 const MAX_BYTES: u64 = 100 * 1024;
@@ -104,16 +106,12 @@ pub(crate) fn read(path: &Path) -> Result<Definitions, InputError> {
 
 fn bytes(path: &Path) -> Result<Vec<u8>, Problem> {
     use std::io::ErrorKind;
-    let io = |error: std::io::Error| match error.kind() {
+    bounded::bytes(path, MAX_BYTES).map_err(|error| match error.kind() {
         ErrorKind::NotFound => Problem::Missing,
         ErrorKind::IsADirectory => Problem::Directory,
+        ErrorKind::FileTooLarge => Problem::TooLarge,
         _ => Problem::Unreadable(error.to_string()),
-    };
-    let file = std::fs::File::open(path).map_err(io)?;
-    let mut bytes = Vec::new();
-    // One byte more than allowed, and never more than that: the length that a file claims proves nothing.
-    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(io)?;
-    if bytes.len() as u64 > MAX_BYTES { Err(Problem::TooLarge) } else { Ok(bytes) }
+    })
 }
 
 fn parse(bytes: &[u8]) -> Result<Vec<Entry>, Problem> {
@@ -317,6 +315,7 @@ mod tests {
         let of = |path: &Path| read(path).unwrap_err().problem.to_string();
         assert!(of(dir.path()).contains("a directory"));
         assert!(of(&dir.path().join("none.json")).contains("does not exist"));
+        assert!(of(Path::new("/dev/zero")).contains("100 KB"));
         let large = tempfile::NamedTempFile::new().unwrap();
         large.as_file().set_len(MAX_BYTES + 1).unwrap();
         assert!(of(large.path()).contains("100 KB"));

@@ -10,12 +10,16 @@
 )]
 
 mod args;
+mod bounded;
 mod commands;
 mod config;
 mod duration;
 mod env;
 mod exit;
 mod explain;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod inputs;
 mod nearest;
 mod output;

@@ -17,6 +17,9 @@
 
 pub mod adapter;
 pub mod event;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod model;
 pub mod orchestrator;
 pub mod plan;

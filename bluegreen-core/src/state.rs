@@ -340,8 +340,9 @@ impl AppState {
             return Ok(());
         }
         let run = self.runs.last_mut().filter(|run| run.outcome.is_none()).ok_or("no run is open")?;
+        run.apply(&entry.record)?;
         run.last = entry.at;
-        run.apply(&entry.record)
+        Ok(())
     }
 }
 

@@ -112,3 +112,24 @@ fn what_cannot_follow_is_refused_by_its_number() {
         assert_eq!(AppState::replay(&entries(records.clone())).unwrap_err().seq, seq, "{records:#?}");
     }
 }
+
+#[test]
+fn what_is_refused_changes_nothing() {
+    let later = |seq, record| Entry::new(seq, Timestamp::MAX, record);
+    let mut state = AppState::default();
+    for entry in entries([begun(1, Verb::Deploy), Record::Started { step: Step::Pull }]) {
+        state.push(&entry).unwrap();
+    }
+    let before = state.clone();
+    for record in [
+        begun(2, Verb::Deploy),
+        Record::Retiring { color: Color::Blue },
+        Record::Started { step: Step::Drain },
+        Record::Succeeded { step: Step::Gate },
+        Record::Failed { step: Step::Gate, error: "planned".to_owned() },
+        Record::Ended { outcome: Outcome::Committed },
+    ] {
+        state.push(&later(3, record)).unwrap_err();
+        assert_eq!(state, before);
+    }
+}

@@ -7,16 +7,24 @@ use std::path::Path;
 
 use bluegreen_core::model::Secret;
 
+use crate::bounded;
+
 /// Reads one.
 ///
 /// # Errors
 ///
 /// When it cannot be read or a line is no `NAME=value`; the text names the file and the line, never a value.
 pub(super) fn read(path: &Path) -> Result<BTreeMap<String, Secret>, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| match error.kind() {
+    let text = bounded::text(path, bounded::MIB).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => format!("{} does not exist", path.display()),
+        std::io::ErrorKind::FileTooLarge => format!("{} is larger than 1 MiB", path.display()),
         _ => format!("{} cannot be read: {error}", path.display()),
     })?;
+    parse(&text, path)
+}
+
+/// Reads the text of one.
+pub(super) fn parse(text: &str, path: &Path) -> Result<BTreeMap<String, Secret>, String> {
     let mut entries = BTreeMap::new();
     for (number, line) in text.lines().enumerate() {
         let line = line.trim_start();
@@ -71,5 +79,10 @@ mod tests {
             let problem = of(text).unwrap_err();
             assert!(problem.contains("line 2") && !problem.contains("hunter"), "{problem}");
         }
+    }
+
+    #[test]
+    fn one_without_end_is_refused() {
+        assert!(read(Path::new("/dev/zero")).unwrap_err().ends_with("is larger than 1 MiB"));
     }
 }

@@ -5,8 +5,11 @@
 
 mod app;
 mod check;
+mod covered;
 mod diagnostic;
 mod env_file;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod health;
 mod nginx;
 mod options;
@@ -14,10 +17,13 @@ mod reader;
 mod receipt;
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use bluegreen_core::model::AppName;
 use toml::de::DeTable;
+
+use crate::bounded;
 
 pub(crate) use app::{App, DEFAULT_GREEN, DEFAULT_PORT};
 pub(crate) use nginx::{Mode, NginxSettings};
@@ -25,9 +31,6 @@ use reader::{Context, Problem, Section};
 
 /// Where a configuration is looked for when none is named.
 pub(crate) const DEFAULT_PATHS: [&str; 2] = ["bluegreen.toml", "/etc/bluegreen/bluegreen.toml"];
-
-/// More than this is no configuration that a person wrote.
-const MAX_BYTES: u64 = 1024 * 1024;
 
 /// A whole configuration.
 #[derive(Debug, Clone, Default)]
@@ -89,12 +92,10 @@ pub(crate) fn locate(named: Option<&Path>) -> Option<PathBuf> {
 ///
 /// See [`ConfigError`].
 pub(crate) fn load(path: &Path) -> Result<Config, ConfigError> {
-    let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
-    let size = std::fs::metadata(path).map_err(unreadable)?.len();
-    if size > MAX_BYTES {
-        return Err(ConfigError::TooLarge { path: path.to_owned() });
-    }
-    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    let text = bounded::text(path, bounded::MIB).map_err(|source| match source.kind() {
+        ErrorKind::FileTooLarge => ConfigError::TooLarge { path: path.to_owned() },
+        _ => ConfigError::Unreadable { path: path.to_owned(), source },
+    })?;
     let base = path.parent().unwrap_or(Path::new("."));
     parse(&text, base).map_err(|problems| ConfigError::Invalid { path: path.to_owned(), text, problems })
 }

@@ -39,7 +39,8 @@ pub(super) fn read(app: &Section<'_>, base: &Path) -> RunOptions {
     options.init = app.flag("init").unwrap_or_default();
     if let Some(log) = app.section("log") {
         options.log_driver = text(&log, "driver", "a logging driver, as \"journald\"");
-        options.log_options = log.item("options").map(|item| strings(&item)).unwrap_or_default();
+        let given = log.item("options").map(|item| strings(&item)).unwrap_or_default();
+        options.log_options = given.into_iter().map(|(name, value)| (name, Secret::new(value))).collect();
         log.finish();
     }
     options.stop_signal = text(app, "stop_signal", "a signal, as \"SIGTERM\"");

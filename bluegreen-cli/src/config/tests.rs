@@ -219,6 +219,8 @@ fn files_that_are_none() {
         let error = load(&path).unwrap_err();
         assert!(matches!(error, ConfigError::Unreadable { .. }), "{error}");
     }
+    let endless = load(Path::new("/dev/zero")).unwrap_err();
+    assert!(matches!(endless, ConfigError::TooLarge { .. }), "{endless}");
 }
 
 proptest::proptest! {

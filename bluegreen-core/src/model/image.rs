@@ -46,6 +46,10 @@ pub struct ImageRef {
 
 /// The registry that a reference without a host name means.
 const DOCKER_HUB: &str = "docker.io";
+/// What it was called before.
+const OLD_DOCKER_HUB: &str = "index.docker.io";
+/// Where Docker Hub keeps the images that have no owner.
+const OFFICIAL: &str = "library/";
 
 impl ImageRef {
     /// The registry's host name, with its port where it has one; `docker.io` when the reference names none.
@@ -88,15 +92,18 @@ impl ImageRef {
 
 impl fmt::Display for ImageRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let short = match self.repository.strip_prefix(OFFICIAL) {
+            Some(name) if !name.contains('/') => name,
+            _ => &self.repository,
+        };
         if self.registry != DOCKER_HUB {
-            write!(f, "{}/", self.registry)?;
+            write!(f, "{}/{}", self.registry, self.repository)?;
+        } else if short.split_once('/').is_some_and(|(owner, _)| is_host(owner)) {
+            // Without its registry it would be read as another one's.
+            write!(f, "{DOCKER_HUB}/{short}")?;
+        } else {
+            f.write_str(short)?;
         }
-        f.write_str(
-            self.repository
-                .strip_prefix("library/")
-                .filter(|_| self.registry == DOCKER_HUB)
-                .unwrap_or(&self.repository),
-        )?;
         if let Some(tag) = &self.tag {
             write!(f, ":{tag}")?;
         }
@@ -124,13 +131,21 @@ impl std::str::FromStr for ImageRef {
         if tag.is_some_and(|tag| !is_tag(tag)) {
             return Err(error("a tag of 1 to 128 letters, digits, `_`, `.` or `-`"));
         }
-        let (registry, repository) = match rest.split_once('/') {
-            Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => (host, path.to_owned()),
-            Some(_) => (DOCKER_HUB, rest.to_owned()),
-            None => (DOCKER_HUB, format!("library/{rest}")),
+        let (registry, path) = match rest.split_once('/') {
+            Some((host, path)) if is_host(host) => (host, path),
+            _ => (DOCKER_HUB, rest),
+        };
+        // As the Engine does: the Hub's older name is the Hub, and what has no owner there is official.
+        let registry = if registry == OLD_DOCKER_HUB { DOCKER_HUB } else { registry };
+        let repository = if registry == DOCKER_HUB && !path.contains('/') {
+            format!("{OFFICIAL}{path}")
+        } else {
+            path.to_owned()
         };
         if !is_registry(registry) {
-            return Err(error("a registry host name with an optional port before the first `/`"));
+            return Err(error(
+                "a registry host name, with a port of 1 to 65535 or none, before the first `/`",
+            ));
         }
         if repository.len() > 255 || !repository.split('/').all(is_path_component) {
             return Err(error("a repository of lowercase letters, digits and separators, like `shop/web`"));
@@ -146,6 +161,11 @@ fn is_tag(tag: &str) -> bool {
         && tag.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
 }
 
+/// Whether the part before the first `/` means a registry and not an owner on Docker Hub.
+fn is_host(part: &str) -> bool {
+    part.contains(['.', ':']) || part == "localhost"
+}
+
 fn is_registry(host: &str) -> bool {
     let (name, port) = host.split_once(':').map_or((host, None), |(name, port)| (name, Some(port)));
     let label = |label: &str| {
@@ -154,7 +174,14 @@ fn is_registry(host: &str) -> bool {
             && !label.ends_with('-')
             && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
     };
-    host.len() <= 255 && name.split('.').all(label) && port.is_none_or(|port| port.parse::<u16>().is_ok())
+    host.len() <= 255 && name.split('.').all(label) && port.is_none_or(is_port)
+}
+
+/// 1 to 65535, as a number is written: reading it would also take `+1` and `01`.
+fn is_port(port: &str) -> bool {
+    port.starts_with(|c: char| matches!(c, '1'..='9'))
+        && port.bytes().all(|byte| byte.is_ascii_digit())
+        && port.parse::<u16>().is_ok()
 }
 
 /// `[a-z0-9]+((.|_|__|-+)[a-z0-9]+)*`
@@ -247,10 +274,18 @@ mod tests {
             ("me/app:1", "docker.io/me/app", "me/app:1"),
             ("localhost:5000/app", "localhost:5000/app", "localhost:5000/app:latest"),
             ("ghcr.io/a/b.c__d--e:v1", "ghcr.io/a/b.c__d--e", "ghcr.io/a/b.c__d--e:v1"),
+            ("docker.io/nginx", "docker.io/library/nginx", "nginx:latest"),
+            ("index.docker.io/nginx:1", "docker.io/library/nginx", "nginx:1"),
+            ("docker.io/library/nginx", "docker.io/library/nginx", "nginx:latest"),
+            ("library/a/b", "docker.io/library/a/b", "library/a/b:latest"),
+            ("docker.io/a.b/c", "docker.io/a.b/c", "docker.io/a.b/c:latest"),
+            ("docker.io/localhost/c", "docker.io/localhost/c", "docker.io/localhost/c:latest"),
+            ("r.io:65535/a", "r.io:65535/a", "r.io:65535/a:latest"),
         ] {
             assert_eq!(parse(given).name(), name);
             assert_eq!(parse(given).to_string(), shown);
             assert_eq!(parse(&parse(given).to_string()), parse(given));
+            assert_eq!(parse(&parse(given).name()).name(), name);
         }
     }
 
@@ -277,6 +312,13 @@ mod tests {
             "r.io/a___b",
             "host.:1/a",
             "null:",
+            "r.io:/a",
+            "r.io:+1/a",
+            "r.io:-1/a",
+            "r.io:0/a",
+            "r.io:0443/a",
+            "r.io:65536/a",
+            "docker.io/",
         ] {
             assert!(bad.parse::<ImageRef>().is_err(), "{bad:?} was taken");
         }

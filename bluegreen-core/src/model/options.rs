@@ -50,8 +50,8 @@ pub struct RunOptions {
     pub init: bool,
     /// Logging driver.
     pub log_driver: Option<String>,
-    /// Options of the logging driver.
-    pub log_options: BTreeMap<String, String>,
+    /// Options of the logging driver. The values are never shown: some drivers take a token.
+    pub log_options: BTreeMap<String, Secret>,
     /// The signal that asks it to stop.
     pub stop_signal: Option<String>,
     /// How long after that signal it is killed.
@@ -177,4 +177,20 @@ pub enum RestartPolicy {
     Always,
     /// Start it again when it exits with an error.
     OnFailure,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_secret_is_not_shown_and_is_recorded_as_it_always_was() {
+        let recorded = r#"{"env":{"PASSWORD":"hunter2"},"log_options":{"splunk-token":"hunter2"}}"#;
+        let options: RunOptions = serde_json::from_str(recorded).unwrap();
+        let shown = format!("{options:?} {options:#?}");
+        assert!(shown.contains("splunk-token") && !shown.contains("hunter2"), "{shown}");
+        assert_eq!(options.log_options["splunk-token"].expose(), "hunter2");
+        let again = serde_json::to_string(&options).unwrap();
+        assert!(again.contains(r#""log_options":{"splunk-token":"hunter2"}"#), "{again}");
+    }
 }

@@ -120,7 +120,7 @@ async fn every_option_has_its_effect() {
         options.cap_drop = vec!["ALL".to_owned()];
         options.no_new_privileges = true;
         options.init = true;
-        options.log_options.insert("max-size".to_owned(), "1m".to_owned());
+        options.log_options.insert("max-size".to_owned(), "1m".to_owned().into());
         options.labels.insert("team".to_owned(), "a".to_owned());
     });
     let instance = bed.run(&spec).await;

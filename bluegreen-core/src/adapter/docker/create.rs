@@ -88,7 +88,13 @@ fn host_config(options: &RunOptions) -> HostConfig {
     let log =
         (options.log_driver.is_some() || !options.log_options.is_empty()).then(|| HostConfigLogConfig {
             typ: options.log_driver.clone(),
-            config: Some(options.log_options.clone().into_iter().collect()),
+            config: Some(
+                options
+                    .log_options
+                    .iter()
+                    .map(|(name, value)| (name.clone(), value.expose().to_owned()))
+                    .collect(),
+            ),
         });
     HostConfig {
         mounts: some(options.mounts.iter().map(mount).collect()),

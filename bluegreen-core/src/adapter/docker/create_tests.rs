@@ -43,7 +43,7 @@ fn everything_is_told_to_the_engine() {
     options.no_new_privileges = true;
     options.init = true;
     options.log_driver = Some("json-file".to_owned());
-    options.log_options = [("max-size".to_owned(), "10m".to_owned())].into_iter().collect();
+    options.log_options = [("max-size".to_owned(), "10m".to_owned().into())].into_iter().collect();
     options.stop_signal = Some("SIGQUIT".to_owned());
     options.stop_timeout = Some(Duration::from_millis(2500));
     options.command = Some(vec!["serve".to_owned()]);

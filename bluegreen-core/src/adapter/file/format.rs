@@ -39,11 +39,21 @@ pub(super) fn read(bytes: &[u8]) -> Result<Read, Bad> {
             }
             // Whole and readable, yet not ours to read: that was not torn.
             Err(Unreadable { torn: false, reason }) => return Err(Bad { line: index + 1, reason }),
-            Err(_) if last => break,
+            Err(_) if last && !hides_a_record(line) => break,
             Err(Unreadable { reason, .. }) => return Err(Bad { line: index + 1, reason }),
         }
     }
     Ok(read)
+}
+
+/// Whether a whole record ends a line that cannot be read. One record is written at a time, so what is before it was
+/// not torn: the end of an earlier line is damaged.
+fn hides_a_record(line: &[u8]) -> bool {
+    let starts = |at: &usize| {
+        let header = line[*at..].strip_prefix(VERSION.as_bytes()).and_then(|rest| rest.get(..11));
+        header.is_some_and(|header| header.starts_with(b" ") && header.ends_with(b" {"))
+    };
+    (1..line.len()).filter(starts).any(|at| parse(&line[at..], 0).err().is_none_or(|error| !error.torn))
 }
 
 struct Unreadable {
@@ -60,7 +70,7 @@ fn parse(line: &[u8], seq: u64) -> Result<Entry, Unreadable> {
     let (Some(version), Some(crc), Some(json)) = (parts.next(), parts.next(), parts.next()) else {
         return Err(torn("it is not a record"));
     };
-    if crc.len() != 8 || u32::from_str_radix(crc, 16) != Ok(crc32fast::hash(json.as_bytes())) {
+    if crc != format!("{:08x}", crc32fast::hash(json.as_bytes())) {
         return Err(torn("its checksum does not match"));
     }
     if version != VERSION {

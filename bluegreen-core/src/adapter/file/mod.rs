@@ -9,6 +9,8 @@
 //! ```
 
 mod format;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod lock;
 mod room;
 

@@ -88,6 +88,20 @@ async fn every_flipped_byte_before_the_last_line_is_a_refusal_that_names_its_lin
     }
 }
 
+/// It makes one line of two records, and that line is the last: without care both would be taken for torn.
+#[tokio::test]
+async fn a_damaged_end_of_the_line_before_the_last_is_a_refusal() {
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, _) = three_records(directory.path()).await;
+    let path = journal.path(&app());
+    let mut bytes = std::fs::read(&path).unwrap();
+    let end = bytes[..bytes.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap();
+    bytes[end] ^= 0x01;
+    File::create(&path).unwrap().write_all(&bytes).unwrap();
+    let error = FileJournal::new(directory.path()).load(&app()).await.unwrap_err();
+    assert!(matches!(error, JournalError::Corrupt { line: 2, .. }), "{error:?}");
+}
+
 #[tokio::test]
 async fn a_missing_record_is_a_refusal() {
     let directory = tempfile::tempdir().unwrap();

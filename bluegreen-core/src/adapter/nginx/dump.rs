@@ -7,6 +7,10 @@ use super::syntax::{self, Directive};
 /// How deep includes may lie in each other; a circle is refused by nginx itself.
 const DEPTH: usize = 16;
 
+/// How many included files are looked into in one walk. Those that include each other by patterns are soon more than
+/// anybody waits for, and no configuration that nginx takes has so many.
+const FILES: usize = 10_000;
+
 /// All files of a configuration, the main one first.
 #[derive(Debug)]
 pub(super) struct Dump {
@@ -36,6 +40,13 @@ pub(super) struct Server {
     pub(super) name: Option<String>,
     /// The path of the location in which it was found, when that is a plain prefix.
     pub(super) path: Option<String>,
+}
+
+/// How far a walk has followed includes.
+#[derive(Default)]
+struct Included {
+    depth: usize,
+    files: usize,
 }
 
 impl Dump {
@@ -143,7 +154,7 @@ impl Dump {
     /// outermost first.
     pub(super) fn visit<'a>(&'a self, visit: &mut dyn FnMut(&'a Directive, &[&'a Directive])) {
         if let Some(main) = self.files.first() {
-            self.visit_all(&main.directives, &mut Vec::new(), 0, visit);
+            self.visit_all(&main.directives, &mut Vec::new(), &mut Included::default(), visit);
         }
     }
 
@@ -151,21 +162,25 @@ impl Dump {
         &'a self,
         directives: &'a [Directive],
         stack: &mut Vec<&'a Directive>,
-        depth: usize,
+        included: &mut Included,
         visit: &mut dyn FnMut(&'a Directive, &[&'a Directive]),
     ) {
         for directive in directives {
             visit(directive, stack);
             if directive.block.is_some() {
                 stack.push(directive);
-                self.visit_all(directive.children(), stack, depth, visit);
+                self.visit_all(directive.children(), stack, included, visit);
                 stack.pop();
             } else if let ("include", Some(pattern)) = (directive.name.as_str(), directive.arg(0))
-                && depth < DEPTH
+                && included.depth < DEPTH
+                && included.files < FILES
             {
+                included.depth += 1;
                 for file in self.matching(pattern) {
-                    self.visit_all(&file.directives, stack, depth + 1, visit);
+                    included.files += 1;
+                    self.visit_all(&file.directives, stack, included, visit);
                 }
+                included.depth -= 1;
             }
         }
     }
@@ -185,25 +200,25 @@ impl Dump {
         let of = |(server, path): (&Directive, Option<String>)| {
             let mut result = Server { listens: Vec::new(), name: None, path };
             let (mut listens, mut tls) = (0, false);
-            self.visit_all(server.children(), &mut Vec::new(), 0, &mut |directive, stack| match directive
-                .name
-                .as_str()
-            {
-                "listen" if stack.is_empty() => {
-                    listens += 1;
-                    result.listens.extend(listen(directive));
+            let included = &mut Included::default();
+            self.visit_all(server.children(), &mut Vec::new(), included, &mut |directive, stack| {
+                match directive.name.as_str() {
+                    "listen" if stack.is_empty() => {
+                        listens += 1;
+                        result.listens.extend(listen(directive));
+                    }
+                    "server_name" if stack.is_empty() && result.name.is_none() => {
+                        let plain = |name: &&str| {
+                            name.contains(|c: char| c.is_ascii_alphanumeric())
+                                && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+                                && !name.starts_with('.')
+                        };
+                        let mut names = directive.args.iter().map(|word| word.value.as_str());
+                        result.name = names.find(plain).map(str::to_owned);
+                    }
+                    "ssl" if stack.is_empty() => tls = directive.arg(0) == Some("on"),
+                    _ => {}
                 }
-                "server_name" if stack.is_empty() && result.name.is_none() => {
-                    let plain = |name: &&str| {
-                        name.contains(|c: char| c.is_ascii_alphanumeric())
-                            && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-                            && !name.starts_with('.')
-                    };
-                    let mut names = directive.args.iter().map(|word| word.value.as_str());
-                    result.name = names.find(plain).map(str::to_owned);
-                }
-                "ssl" if stack.is_empty() => tls = directive.arg(0) == Some("on"),
-                _ => {}
             });
             if listens == 0 {
                 result.listens.push((None, 80));
@@ -255,16 +270,27 @@ pub(super) fn absolute(main: &str, pattern: &str) -> String {
 
 /// Whether a path matches a pattern of `*` and `?`, neither of which takes a slash or a leading dot.
 pub(super) fn glob(pattern: &str, path: &str) -> bool {
+    // With a step back to the last `*` only, so that many of them take no more time than their number.
     fn part(pattern: &[u8], name: &[u8]) -> bool {
-        match (pattern.split_first(), name.split_first()) {
-            (None, None) => true,
-            (Some((b'*', rest)), _) => {
-                (0..=name.len()).any(|at| part(rest, name.get(at..).unwrap_or_default()))
+        let (mut at, mut of, mut star) = (0, 0, None);
+        while of < name.len() {
+            match pattern.get(at) {
+                Some(b'*') => {
+                    star = Some((at, of));
+                    at += 1;
+                }
+                Some(wanted) if *wanted == b'?' || *wanted == name[of] => {
+                    at += 1;
+                    of += 1;
+                }
+                _ => {
+                    let Some((star_at, taken)) = star else { return false };
+                    star = Some((star_at, taken + 1));
+                    (at, of) = (star_at + 1, taken + 1);
+                }
             }
-            (Some((b'?', rest)), Some((_, name))) => part(rest, name),
-            (Some((wanted, rest)), Some((byte, name))) => wanted == byte && part(rest, name),
-            _ => false,
         }
+        pattern[at..].iter().all(|byte| *byte == b'*')
     }
     // Two slashes are one.
     let parts = |path: &'_ str| path.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect();
@@ -340,6 +366,10 @@ server { ssl on; location / { proxy_pass http://u; } }\n";
             ("/*/?.c", "/a/b.c", true),
             ("/a//b", "/a/b", true),
             ("/a/*b*c", "/a/xbyc", true),
+            ("/a/b*", "/a/b", true),
+            ("/a/*b", "/a/bab", true),
+            ("/a/*?b", "/a/b", false),
+            (&format!("/a/{}c", "*b".repeat(60)), &format!("/a/{}", "b".repeat(200)), false),
         ] {
             assert_eq!(glob(pattern, path), expected, "{pattern} {path}");
         }
@@ -351,5 +381,13 @@ server { ssl on; location / { proxy_pass http://u; } }\n";
         let mut seen = 0;
         dump.visit(&mut |_, _| seen += 1);
         assert_eq!(seen, DEPTH + 1);
+    }
+
+    #[test]
+    fn files_that_all_include_each_other_end() {
+        let files = (0..4).map(|n| Text { path: format!("/d/{n}"), text: "include *;\n".repeat(3) });
+        let mut seen = 0;
+        Dump::of(files.collect()).visit(&mut |_, _| seen += 1);
+        assert!(seen < 2 * 3 * FILES, "{seen}");
     }
 }

@@ -34,6 +34,8 @@ mod disk;
 mod dump;
 mod examine;
 mod file;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod install;
 mod live;
 mod process;

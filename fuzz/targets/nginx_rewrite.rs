@@ -1,0 +1,3 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| bluegreen_core::fuzzing::nginx_rewrite(bytes));
