@@ -21,13 +21,20 @@ mod script_refusals;
 mod warm;
 
 mod luck;
+mod nginx_life;
 mod rounds;
 
 mod bad_luck_app;
 mod bad_luck_host;
 mod bad_luck_nginx;
 mod cancel;
+mod clock;
+mod cut_off;
+mod engine;
+mod full_disk;
 mod interrupted;
 mod kill_storm;
 mod killed;
+mod nginx_killed;
 mod outputs;
+mod reboot;
