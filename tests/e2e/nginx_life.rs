@@ -9,6 +9,20 @@ use bluegreen_testkit::process;
 use crate::luck::PATIENCE;
 use crate::stage::{Kind, Stage};
 
+/// Does it with an nginx on the host and with one in a container, side by side.
+pub fn on_host_and_in_container(what: impl Fn(Kind) + Sync) {
+    std::thread::scope(|scope| {
+        let of = [Kind::HostLive, Kind::ContainerLive];
+        let running = of.map(|kind| (kind, scope.spawn({
+            let what = &what;
+            move || what(kind)
+        })));
+        for (kind, thread) in running {
+            assert!(thread.join().is_ok(), "{kind:?} failed, see above");
+        }
+    });
+}
+
 /// Kills master and workers at once.
 pub fn kill(stage: &Stage, kind: Kind) {
     match kind {
@@ -19,18 +33,24 @@ pub fn kill(stage: &Stage, kind: Kind) {
     }
 }
 
-/// Starts it as a host or a person does, and waits until it listens.
+/// Starts it as a host or a person does, and waits until it listens. What is behind it may not be there yet.
 pub fn start(stage: &Stage, kind: Kind) {
-    match kind {
-        Kind::HostLive => start_program(stage),
+    let serves = match kind {
+        Kind::HostLive => {
+            start_program(stage);
+            let url = stage.nginx.url();
+            // Any answer will do.
+            process::wait_until(PATIENCE, || {
+                process::output("curl", ["-s", "-m", "2", "-o", "/dev/null", &url]).is_ok()
+            })
+        }
         Kind::ContainerLive | Kind::ContainerRewrite => {
             docker(["start", &stage.run.name("nginx")]).expect("docker");
+            // Docker accepts for it, and addresses of containers that are not there give no answer for seconds.
+            process::wait_until(PATIENCE, || stage.nginx.worker_pids().is_ok_and(|pids| pids.len() >= 2))
         }
-    }
-    // Any answer will do: what is behind it may not be there yet.
-    let url = stage.nginx.url();
-    let answers = || process::output("curl", ["-s", "-m", "2", "-o", "/dev/null", &url]).is_ok();
-    assert!(process::wait_until(PATIENCE, answers), "nginx does not listen");
+    };
+    assert!(serves, "nginx does not serve");
 }
 
 /// Ends master and workers.
