@@ -117,7 +117,11 @@ fn a_state_directory_that_is_full_at_any_record_is_settled_by_the_next_deploy_on
         // Simply the same deploy, which now has room.
         stage.bluegreen(&["deploy", "--image", &images[n as usize % 2]]).expect(0);
         stage.serves(["a", "b"][n as usize % 2]);
-        assert!(stage.running().len() == 1 && stage.containers(&[]).len() <= 2, "{:?}", stage.containers(&[]));
+        assert!(
+            stage.running().len() == 1 && stage.containers(&[]).len() <= 2,
+            "{:?}",
+            stage.containers(&[])
+        );
         let status = stage.bluegreen(&["status"]).expect(0);
         assert!(!["UNFINISHED", "ATTENTION"].iter().any(|word| status.out.contains(word)), "{}", status.out);
         if ran.code == 0 {

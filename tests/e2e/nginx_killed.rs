@@ -15,6 +15,8 @@ enum Back {
 
 fn killed_at_each_step(kind: Kind, back: Back) {
     let mut turns = Turns::new(kind);
+    // What is in flight to a dead nginx cannot be known: then it is waited for as long as may be.
+    turns.stage.configure("[app.WEB.drain]\ntimeout = \"3s\"");
     for step in STEPS {
         let of = format!("{kind:?}: nginx killed at {step}, back {back:?}");
         let candidate = turns.candidate();

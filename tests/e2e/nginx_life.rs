@@ -13,10 +13,15 @@ use crate::stage::{Kind, Stage};
 pub fn on_host_and_in_container(what: impl Fn(Kind) + Sync) {
     std::thread::scope(|scope| {
         let of = [Kind::HostLive, Kind::ContainerLive];
-        let running = of.map(|kind| (kind, scope.spawn({
-            let what = &what;
-            move || what(kind)
-        })));
+        let running = of.map(|kind| {
+            (
+                kind,
+                scope.spawn({
+                    let what = &what;
+                    move || what(kind)
+                }),
+            )
+        });
         for (kind, thread) in running {
             assert!(thread.join().is_ok(), "{kind:?} failed, see above");
         }

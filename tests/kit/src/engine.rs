@@ -86,7 +86,8 @@ impl Engine {
 
     /// Brings an image of the machine's Engine.
     pub fn load(&self, image: &str) -> Result<()> {
-        let script = "set -e; docker save \"$0\" >\"$2\"; docker --host \"$1\" load --quiet --input \"$2\"; rm \"$2\"";
+        let script =
+            "set -e; docker save \"$0\" >\"$2\"; docker --host \"$1\" load --quiet --input \"$2\"; rm \"$2\"";
         let file = self.path("image.tar");
         let mut load = Command::new("sh");
         output_of(load.args(["-c", script, image, &self.host()]).arg(file)).map(drop)
