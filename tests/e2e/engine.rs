@@ -14,6 +14,7 @@ const VERSIONS: [&str; 2] = ["a", "b"];
 /// nginx on the host, and the application on an Engine of its own.
 struct OnEngine {
     engine: Engine,
+    live_restore: bool,
     stage: Stage,
     images: [String; 2],
     serving: usize,
@@ -41,7 +42,7 @@ impl OnEngine {
             engine.load(image).expect("an image");
             stage.bluegreen(&["deploy", "--image", image]).expect(0);
         }
-        let on = Self { engine, stage, images, serving: 1 };
+        let on = Self { engine, live_restore, stage, images, serving: 1 };
         on.settled("at first");
         on
     }
@@ -66,7 +67,10 @@ impl OnEngine {
         let candidate = self.candidate();
         let deploy = || self.stage.bluegreen(&["deploy", "--image", &self.images[candidate]]).expect(0);
         let running = self.running();
-        self.stage.await_places(&running);
+        if !self.live_restore {
+            // They have just been started again.
+            self.stage.await_places(&running);
+        }
         if running.is_empty() {
             deploy()
         } else {

@@ -3,7 +3,7 @@
 
 use crate::interrupted::{STEPS, Turns, VERSIONS};
 use crate::luck::Running;
-use crate::nginx_life::{self, on_host_and_in_container};
+use crate::nginx_life::{self, side_by_side};
 use crate::stage::Kind;
 
 /// When nginx is started again.
@@ -58,12 +58,12 @@ fn killed_at_each_step(kind: Kind, back: Back) {
 
 #[test]
 #[ignore = "needs Docker and nginx: ./scripts/test"]
-fn an_nginx_that_is_killed_at_each_step_and_is_back_at_once_is_settled_by_the_next_deploy() {
-    on_host_and_in_container(|kind| killed_at_each_step(kind, Back::AtOnce));
-}
-
-#[test]
-#[ignore = "needs Docker and nginx: ./scripts/test"]
-fn an_nginx_that_is_killed_at_each_step_and_is_back_later_is_settled_by_the_next_deploy() {
-    on_host_and_in_container(|kind| killed_at_each_step(kind, Back::WhenTheDeployIsOver));
+fn an_nginx_that_is_killed_at_each_step_and_started_again_is_settled_by_the_next_deploy() {
+    let all = [
+        (Kind::HostLive, Back::AtOnce),
+        (Kind::HostLive, Back::WhenTheDeployIsOver),
+        (Kind::ContainerLive, Back::AtOnce),
+        (Kind::ContainerLive, Back::WhenTheDeployIsOver),
+    ];
+    side_by_side(&all, |(kind, back)| killed_at_each_step(kind, back));
 }

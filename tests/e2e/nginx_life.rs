@@ -1,5 +1,6 @@
 //! The stage's nginx ended and started again, wherever it runs.
 
+use std::fmt::Debug;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -9,21 +10,13 @@ use bluegreen_testkit::process;
 use crate::luck::PATIENCE;
 use crate::stage::{Kind, Stage};
 
-/// Does it with an nginx on the host and with one in a container, side by side.
-pub fn on_host_and_in_container(what: impl Fn(Kind) + Sync) {
+/// Does it for each of these, side by side.
+pub fn side_by_side<T: Copy + Debug + Send>(all: &[T], what: impl Fn(T) + Sync) {
     std::thread::scope(|scope| {
-        let of = [Kind::HostLive, Kind::ContainerLive];
-        let running = of.map(|kind| {
-            (
-                kind,
-                scope.spawn({
-                    let what = &what;
-                    move || what(kind)
-                }),
-            )
-        });
-        for (kind, thread) in running {
-            assert!(thread.join().is_ok(), "{kind:?} failed, see above");
+        let what = &what;
+        let running: Vec<_> = all.iter().map(|&one| (one, scope.spawn(move || what(one)))).collect();
+        for (one, thread) in running {
+            assert!(thread.join().is_ok(), "{one:?} failed, see above");
         }
     });
 }

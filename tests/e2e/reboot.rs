@@ -6,7 +6,7 @@ use bluegreen_testkit::process;
 
 use crate::interrupted::{STEPS, Turns, VERSIONS};
 use crate::luck::{PATIENCE, Running};
-use crate::nginx_life::{self, on_host_and_in_container};
+use crate::nginx_life::{self, side_by_side};
 use crate::stage::{Kind, Stage};
 
 /// As a reboot looks from outside: Docker starts those containers that ran and whose policy says so.
@@ -67,5 +67,7 @@ fn rebooted_at_each_step(kind: Kind, recover_at: usize) {
 #[ignore = "needs Docker and nginx: ./scripts/test"]
 fn a_reboot_at_each_step_is_settled_by_the_next_run() {
     // Each of the two ways to settle it, at each step.
-    on_host_and_in_container(|kind| rebooted_at_each_step(kind, usize::from(kind == Kind::HostLive)));
+    side_by_side(&[(Kind::HostLive, 1), (Kind::ContainerLive, 0)], |(kind, recover_at)| {
+        rebooted_at_each_step(kind, recover_at);
+    });
 }

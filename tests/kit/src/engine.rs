@@ -96,7 +96,7 @@ impl Engine {
     /// A bridge network with a subnet that nothing on this machine uses.
     pub fn network(&self, name: &str) -> Result<Network> {
         let bridge = format!("bgtn{:06x}", random(1 << 24));
-        self.note(&bridge)?;
+        note(self.dir.path(), &bridge)?;
         let prefix = docker::free_prefix()?;
         let subnet = format!("{}.{}.{}.0/24", prefix[0], prefix[1], prefix[2]);
         let option = format!("com.docker.network.bridge.name={bridge}");
@@ -155,10 +155,6 @@ impl Engine {
     fn log(&self, name: &str) -> String {
         std::fs::read_to_string(self.path(name)).unwrap_or_default()
     }
-
-    fn note(&self, link: &str) -> Result<()> {
-        note(self.dir.path(), link)
-    }
 }
 
 impl Drop for Engine {
@@ -203,23 +199,9 @@ fn in_background(command: &mut Command, log: &Path) -> std::io::Result<Child> {
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()
 }
 
-/// The processes whose arguments name this directory, by the name of their program.
-fn of(dir: &Path, program: &str) -> Vec<u32> {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let dir = format!("{}/", dir.display());
-    pids.filter(|pid| {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let line = String::from_utf8_lossy(&line);
-        let first = line.split('\0').next().unwrap_or_default();
-        first.rsplit('/').next() == Some(program) && line.contains(&dir)
-    })
-    .collect()
-}
-
 /// Ends the containers, and what looks after them first so that nobody is told.
 fn end_shims(dir: &Path) {
-    for shim in of(dir, "containerd-shim-runc-v2") {
+    for shim in process::within(dir, "containerd-shim-runc-v2") {
         let containers = process::children(shim);
         for pid in std::iter::once(shim).chain(containers) {
             process::signal(pid, "KILL");
@@ -236,6 +218,18 @@ fn clear(dir: &Path) {
     }
 }
 
+/// Ends one that nobody holds any more.
+fn end(dir: &Path) {
+    for pid in process::within(dir, "dockerd") {
+        process::signal(pid, "KILL");
+    }
+    end_shims(dir);
+    for pid in process::within(dir, "containerd") {
+        process::end(pid, PATIENCE);
+    }
+    clear(dir);
+}
+
 /// Ends the Engines of runs whose own process is gone.
 pub fn sweep() -> Result<()> {
     for entry in std::fs::read_dir(std::env::temp_dir())? {
@@ -247,16 +241,57 @@ pub fn sweep() -> Result<()> {
         if !docker::is_run(run) || docker::owner_is_alive(run) {
             continue;
         }
-        for pid in of(&path, "dockerd") {
-            process::signal(pid, "KILL");
-        }
-        end_shims(&path);
-        for pid in of(&path, "containerd") {
-            process::end(pid, PATIENCE);
-        }
-        clear(&path);
+        end(&path);
         // Gone already is as good.
         let _ = std::fs::remove_dir_all(&path);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::docker::AppImage;
+
+    #[test]
+    #[ignore = "needs Docker and root: ./scripts/test"]
+    fn nothing_is_left_of_one_that_is_dropped_or_whose_test_was_killed_and_others_are_left_alone() {
+        let machines = || output("docker", ["network", "inspect", "bridge"]).expect("the machine's Engine");
+        let docker0 = || output("ip", ["-o", "addr", "show", "docker0"]).expect("its bridge");
+        let before = (machines(), docker0());
+        for killed in [false, true] {
+            let run = Run::new();
+            let image = run.app_image("app:v1", &AppImage::version("v1")).expect("an image");
+            let options = EngineOptions { disk: Some("32m".to_owned()), ..EngineOptions::default() };
+            let engine = Engine::start(&run, options).expect("an Engine");
+            engine.load(&image).expect("an image");
+            engine.network("net").expect("a network");
+            let start =
+                ["run", "--detach", "--publish", "127.0.0.1::3000", "--restart", "unless-stopped", &image];
+            engine.docker(start).expect("a container");
+            let dir = engine.dir.path().to_owned();
+            let links = std::fs::read_to_string(dir.join("links")).expect("its links");
+            assert_eq!(process::within(&dir, "containerd-shim-runc-v2").len(), 1);
+            if killed {
+                std::mem::forget(engine);
+                // As the sweep does it, which comes when the test's process is gone.
+                output("umount", ["--lazy", &dir.join("data").to_string_lossy()]).expect("its disk");
+                end(&dir);
+                std::fs::remove_dir_all(&dir).expect("its directory");
+            } else {
+                drop(engine);
+            }
+            assert!(!dir.exists(), "{} is left", dir.display());
+            for program in ["dockerd", "containerd", "containerd-shim-runc-v2"] {
+                assert_eq!(process::within(&dir, program), [0; 0], "{program} is left");
+            }
+            for link in links.lines() {
+                output("ip", ["link", "show", link]).expect_err("the link is left");
+            }
+            let mounts = std::fs::read_to_string("/proc/self/mounts").expect("mounts");
+            assert!(!mounts.contains(&*dir.to_string_lossy()), "{mounts}");
+        }
+        assert_eq!(docker0(), before.1);
+        assert!(machines().contains("docker0"), "{}", before.0);
+    }
 }
