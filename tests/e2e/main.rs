@@ -21,6 +21,7 @@ mod script_refusals;
 mod warm;
 
 mod luck;
+mod nginx_life;
 mod rounds;
 
 mod bad_luck_app;
@@ -28,7 +29,13 @@ mod bad_luck_host;
 mod bad_luck_nginx;
 mod cancel;
 mod doctor;
+mod clock;
+mod cut_off;
+mod engine;
+mod full_disk;
 mod interrupted;
 mod kill_storm;
 mod killed;
+mod nginx_killed;
 mod outputs;
+mod reboot;
