@@ -81,10 +81,7 @@ impl Run {
         let label = self.label();
         let mut last = fail("no free subnet found");
         for _ in 0..20 {
-            let prefix = [10, 200 + random(50) as u8, random(256) as u8];
-            if routed(prefix) {
-                continue;
-            }
+            let prefix = free_prefix()?;
             let subnet = format!("{}.{}.{}.0/24", prefix[0], prefix[1], prefix[2]);
             match docker(["network", "create", "--label", &label, "--subnet", &subnet, &name]) {
                 Ok(id) => return Ok(Network { id, name, prefix }),
@@ -162,7 +159,7 @@ pub struct Network {
     pub id: String,
     /// Its name.
     pub name: String,
-    prefix: [u8; 3],
+    pub(crate) prefix: [u8; 3],
 }
 
 impl Network {
@@ -365,6 +362,14 @@ fn remove(label: &str, prefix: Option<&str>) -> Result<()> {
     }
     each(&["images", "--no-trunc"], &by_label, &["rmi", "--force"])?;
     if problems.is_empty() { Ok(()) } else { Err(fail(problems.join("; "))) }
+}
+
+/// The start of a /24 that nothing on this machine uses now.
+pub(crate) fn free_prefix() -> Result<[u8; 3]> {
+    (0..20)
+        .map(|_| [10, 200 + random(50) as u8, random(256) as u8])
+        .find(|prefix| !routed(*prefix))
+        .ok_or_else(|| fail("no free subnet found"))
 }
 
 /// Whether the routing table sends a part of this /24 anywhere but to the default route.

@@ -11,7 +11,10 @@
 )]
 
 mod app;
+pub mod cut;
+pub mod disk;
 pub mod docker;
+pub mod engine;
 pub mod fake_ecr;
 pub mod fake_imds;
 pub mod load;
@@ -49,9 +52,10 @@ pub(crate) fn fail(words: impl Into<String>) -> Error {
 }
 
 /// Removes what runs left whose process is gone: containers, networks, images, host nginx processes, fake
-/// ECRs. What live runs use stays, and so do the shared images.
+/// ECRs, Engines, disks. What live runs use stays, and so do the shared images.
 pub fn sweep() -> Result<()> {
-    // All of them, even when one fails.
-    let (docker, nginx, ecr) = (docker::sweep(), nginx::sweep(), fake_ecr::sweep());
-    docker.and(nginx).and(ecr)
+    // All of them, even when one fails; disks first, as they are in directories of the others.
+    let (disk, engine, docker) = (disk::sweep(), engine::sweep(), docker::sweep());
+    let (nginx, ecr) = (nginx::sweep(), fake_ecr::sweep());
+    disk.and(engine).and(docker).and(nginx).and(ecr)
 }

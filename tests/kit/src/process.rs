@@ -57,6 +57,20 @@ pub fn children(pid: u32) -> Vec<u32> {
     text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
 }
 
+/// The processes of a program whose arguments name something in this directory.
+pub(crate) fn within(dir: &Path, program: &str) -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let dir = format!("{}/", dir.display());
+    pids.filter(|pid| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line);
+        let first = line.split('\0').next().unwrap_or_default();
+        first.rsplit('/').next() == Some(program) && line.contains(&dir)
+    })
+    .collect()
+}
+
 /// Sends a signal, such as `TERM`; nothing when the process is gone.
 pub fn signal(pid: u32, name: &str) {
     let _ = output("kill", ["-s", name, &pid.to_string()]);

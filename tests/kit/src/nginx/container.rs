@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Nginx, NginxVersion, scratch_dir, write_conf};
-use crate::docker::{Container, Network, Run, docker};
+use crate::docker::{Container, Network, Run, docker, free_port};
 use crate::{Result, fail, process};
 
 /// An nginx in a container, its `conf.d` a directory of the host, its port 80 published on loopback.
@@ -42,7 +42,9 @@ impl NginxContainer {
         }
         let conf_mount = format!("{}:/etc/nginx/conf.d:ro", conf_dir.display());
         let flag_mount = format!("{0}:{0}:ro", flag_dir.display());
-        let mut all = vec!["--volume", &conf_mount, "--volume", &flag_mount, "--publish", "127.0.0.1::80"];
+        // A port of our choice: one that Docker chooses is another one after each start.
+        let publish = format!("127.0.0.1:{}:80", free_port());
+        let mut all = vec!["--volume", &conf_mount, "--volume", &flag_mount, "--publish", &publish];
         all.extend(["--stop-signal", "SIGQUIT"]); // nginx finishes what is in flight
         if let Some(network) = network {
             all.extend(["--network", &network.name]);
