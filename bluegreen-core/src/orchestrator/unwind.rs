@@ -56,24 +56,31 @@ impl Deployment<'_> {
     async fn undo(&self, log: &Log, undo: Undo) -> Result<(), Cause> {
         match undo {
             Undo::SwitchBack => self.switch_back(log).await,
-            Undo::RemoveCandidate => self.remove_candidate().await,
+            Undo::RemoveCandidate => {
+                self.restart_previous(log).await?;
+                self.remove_candidate().await
+            }
         }
     }
 
     /// Sends new requests to what served before, and lets go of the candidate: requests may be in flight to it.
     async fn switch_back(&self, log: &Log) -> Result<(), Cause> {
         let orchestrator = self.orchestrator;
-        let previous = self.previous_slot();
-        if let Some(slot) = previous {
-            let down = orchestrator.find(slot).await?.is_none_or(|instance| !instance.is_running());
-            let recorded = log.state().release_in(slot.color).filter(|release| release.spec.slot == *slot);
-            // A reboot in the middle may have stopped it. One that was never on record can only be left as it is.
-            if let (true, Some(release)) = (down, recorded) {
-                orchestrator.ensure_running(&release.spec).await?;
-            }
-        }
-        orchestrator.switch(previous.map(crate::model::Slot::backend)).await?;
+        self.restart_previous(log).await?;
+        orchestrator.switch(self.previous_slot().map(crate::model::Slot::backend)).await?;
         orchestrator.drain(&self.backend()).await;
+        Ok(())
+    }
+
+    /// Starts what served before where it does not run any more: a reboot or a restart of the Engine in the middle may
+    /// have stopped it. One that was never on record can only be left as it is.
+    async fn restart_previous(&self, log: &Log) -> Result<(), Cause> {
+        let (orchestrator, Some(slot)) = (self.orchestrator, self.previous_slot()) else { return Ok(()) };
+        let down = orchestrator.find(slot).await?.is_none_or(|instance| !instance.is_running());
+        let recorded = log.state().release_in(slot.color).filter(|release| release.spec.slot == *slot);
+        if let (true, Some(release)) = (down, recorded) {
+            orchestrator.ensure_running(&release.spec).await?;
+        }
         Ok(())
     }
 
