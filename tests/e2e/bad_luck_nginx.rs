@@ -1,13 +1,13 @@
 //! An nginx that is not as it should be, before we come and while we are at work.
 
 use std::process::Command;
-use std::time::Duration;
 
 use bluegreen_testkit::docker::{AppImage, docker};
 use bluegreen_testkit::load::Mode;
 use bluegreen_testkit::process;
 
 use crate::luck::{PATIENCE, Running, write};
+use crate::nginx_life::{start_host_nginx, stop_host_nginx};
 use crate::stage::{Kind, Stage, program};
 
 const START: &str = "next: start nginx, then deploy again";
@@ -210,36 +210,10 @@ fn an_nginx_that_dies_in_the_middle_is_reported_as_it_is_and_the_next_deploy_set
     stop_host_nginx(&stage, "QUIT");
 }
 
-/// Ends master and workers.
-fn stop_host_nginx(stage: &Stage, signal: &str) {
-    let master = master(stage);
-    let workers = process::children(master);
-    for pid in std::iter::once(master).chain(workers.iter().copied().filter(|_| signal == "KILL")) {
-        process::signal(pid, signal);
-    }
-    let gone = || !process::is_alive(master) && workers.iter().all(|pid| !process::is_alive(*pid));
-    assert!(process::wait_until(Duration::from_secs(30), gone), "nginx does not end");
-}
-
-fn start_host_nginx(stage: &Stage) {
-    let nginx = stage.nginx.conf_dir().with_file_name("nginx");
-    let quiet = std::process::Stdio::null;
-    let status = Command::new(nginx).stdin(quiet()).stdout(quiet()).stderr(quiet()).status().expect("nginx");
-    assert!(status.success());
-    assert!(process::wait_until(PATIENCE, || stage.version().is_some()), "nginx does not serve");
-}
-
 /// Until the earlier workers are gone: they close connections that clients still have.
 fn reload(stage: &Stage) {
     let before = stage.nginx.worker_pids().expect("nginx runs");
     stage.nginx.reload().expect("a reload");
     let gone = || before.iter().all(|pid| !process::is_alive(*pid));
     assert!(process::wait_until(PATIENCE, gone), "the earlier workers do not end");
-}
-
-/// By its file: the stage knows only the one that it started.
-fn master(stage: &Stage) -> u32 {
-    let file = stage.nginx.conf_dir().with_file_name("nginx.pid");
-    let text = std::fs::read_to_string(file).expect("nginx runs");
-    text.trim().parse().expect("a pid")
 }

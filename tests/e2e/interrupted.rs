@@ -11,19 +11,19 @@ use serde_json::Value;
 use crate::luck::{PATIENCE, Running};
 use crate::stage::{Kind, Ran, Stage, ran};
 
-const STEPS: [&str; 7] = ["pull", "start", "gate", "switch", "verify", "drain", "retire"];
+pub const STEPS: [&str; 7] = ["pull", "start", "gate", "switch", "verify", "drain", "retire"];
 
 /// Two versions that take turns. Each takes half a second to start, so that its gate is open for a while.
-struct Turns {
-    stage: Stage,
-    images: [String; 2],
-    serving: usize,
+pub struct Turns {
+    pub stage: Stage,
+    pub images: [String; 2],
+    pub serving: usize,
 }
 
-const VERSIONS: [&str; 2] = ["a", "b"];
+pub const VERSIONS: [&str; 2] = ["a", "b"];
 
 impl Turns {
-    fn new(kind: Kind) -> Self {
+    pub fn new(kind: Kind) -> Self {
         let stage = Stage::live(kind);
         let images = VERSIONS.map(|version| stage.image_with(version, &[("START_DELAY_MS", "500")]));
         stage.bluegreen(&["deploy", "--image", &images[0]]).expect(0);
@@ -31,7 +31,7 @@ impl Turns {
         Self { stage, images, serving: 0 }
     }
 
-    fn candidate(&self) -> usize {
+    pub fn candidate(&self) -> usize {
         1 - self.serving
     }
 
@@ -56,7 +56,7 @@ impl Turns {
 
     /// One version serves, its container is the only one that runs, and at most one other is kept.
     #[track_caller]
-    fn settled_on(&mut self, version: usize, of: &str) {
+    pub fn settled_on(&mut self, version: usize, of: &str) {
         self.stage.serves(VERSIONS[version]);
         assert_eq!(self.stage.running().len(), 1, "{of}");
         assert!(self.stage.containers(&[]).len() <= 2, "{of}");

@@ -21,6 +21,7 @@ mod script_refusals;
 mod warm;
 
 mod luck;
+mod nginx_life;
 mod rounds;
 
 mod bad_luck_app;
@@ -30,4 +31,5 @@ mod cancel;
 mod interrupted;
 mod kill_storm;
 mod killed;
+mod nginx_killed;
 mod outputs;
