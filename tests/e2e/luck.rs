@@ -47,6 +47,16 @@ impl Stage {
         format!("{}-{color}", self.app)
     }
 
+    /// Waits until these places answer by themselves: a container that runs is not yet one that serves.
+    #[track_caller]
+    pub fn await_places(&self, running: &[String]) {
+        for place in running {
+            let url = format!("http://{}/", self.endpoint(*place == self.place("green")));
+            let answers = || process::output("curl", ["-sf", "-m", "2", &url]).is_ok();
+            assert!(process::wait_until(PATIENCE, answers), "{place} does not answer");
+        }
+    }
+
     /// Everything that a refusal must leave alone: the containers with their starts, and nginx's files.
     pub fn world(&self) -> String {
         let mut text = String::new();

@@ -33,3 +33,4 @@ mod kill_storm;
 mod killed;
 mod nginx_killed;
 mod outputs;
+mod reboot;
