@@ -30,6 +30,7 @@ mod bad_luck_nginx;
 mod cancel;
 mod cut_off;
 mod engine;
+mod full_disk;
 mod interrupted;
 mod kill_storm;
 mod killed;
