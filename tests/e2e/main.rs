@@ -28,6 +28,7 @@ mod bad_luck_app;
 mod bad_luck_host;
 mod bad_luck_nginx;
 mod cancel;
+mod clock;
 mod cut_off;
 mod engine;
 mod full_disk;
