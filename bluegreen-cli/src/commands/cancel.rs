@@ -121,7 +121,9 @@ pub(super) fn told(cancelled: &Cancelled, status: &Status, target: &Target) -> V
             let tends = !RUNS.contains(&holder.verb.as_str());
             let outcome = match (run, &status.unfinished) {
                 (Some(run), _) => run.outcome.clone(),
-                (None, Some(left)) if tends => format!("{} is not settled: {}", left.deployment, left.outcome),
+                (None, Some(left)) if tends => {
+                    format!("{} is not settled: {}", left.deployment, left.outcome)
+                }
                 (None, None) if tends => "nothing is left to settle".to_owned(),
                 (None, _) => "it had not begun".to_owned(),
             };

@@ -242,7 +242,10 @@ async fn a_cancel_says_what_became_of_the_run() {
     let tended = Cancelled::Ended(Holder::new(7, "here", "recover", "r1".parse().unwrap()));
     let (exit, said) = told(tended);
     assert_eq!(exit, Exit::Success);
-    assert!(said.contains("ended: recover r1: nothing is left to settle\n") && said.contains("serving now"), "{said}");
+    assert!(
+        said.contains("ended: recover r1: nothing is left to settle\n") && said.contains("serving now"),
+        "{said}"
+    );
     deploy(&world, "2", "d3").await.unwrap();
     let status = orchestrator.status().await.unwrap();
     let verdict = cancel::told(&Cancelled::Ended(holder("d3")), &status, &target(&world));
