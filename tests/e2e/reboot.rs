@@ -1,6 +1,9 @@
 //! The whole host goes down at each step of a deploy and comes back: the command, nginx and all containers end at
 //! once; then nginx starts cold, and Docker starts what ran and is to be started again.
 
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
 use bluegreen_testkit::docker::docker;
 use bluegreen_testkit::process;
 
@@ -13,10 +16,21 @@ use crate::stage::{Kind, Stage};
 fn reboot(stage: &Stage, kind: Kind, run: &mut Running) {
     run.signal("KILL");
     nginx_life::kill(stage, kind);
-    // One that Docker was just stopping for us is stopped, and stays so.
-    let ran: Vec<_> = stage.running().into_iter().filter(|name| docker(["kill", name]).is_ok()).collect();
     run.end().expect(-1);
-    assert_eq!(stage.running(), [""; 0], "the command was gone before");
+    let mut ran = Vec::new();
+    let mut quiet_since = Instant::now();
+    // A start that was asked for is carried out although nobody waits for it: the power goes when that is through.
+    while quiet_since.elapsed() < Duration::from_secs(1) {
+        for name in stage.running() {
+            // One that Docker was just stopping for us is stopped, and stays so.
+            if docker(["kill", &name]).is_ok() {
+                ran.push(name);
+            }
+            quiet_since = Instant::now();
+        }
+        sleep(Duration::from_millis(50));
+    }
+    assert_eq!(stage.running(), [""; 0], "somebody starts them again");
     // The worst order: nginx is there before anything that it leads to.
     nginx_life::start(stage, kind);
     for name in &ran {
