@@ -71,10 +71,6 @@ fn a_registry_that_is_cut_off_for_good_in_the_middle_of_a_layer_fails_the_pull_a
     let v2 = line.push("v2");
     line.relay.cut_for_good_after(IN_A_LAYER);
     let ran = stage.watched(&["v1"], || line.ecr.deploy(&v2));
-<<<<<<< HEAD
-    eprintln!("{}", ran.err);
-=======
->>>>>>> 2a7798a3baa3ff883030413af032cf3c37f7ae98
     ran.expect(20).says(&["pull failed", "serving now: blue", "next: check this host's way to the registry"]);
     assert_eq!(line.relay.cuts(), 1, "then this test tests nothing");
     assert_eq!(containers(), before, "something is left");
