@@ -111,9 +111,7 @@ fn next(command: &str, failure: &Failure, target: &Target) -> String {
             "mend the application for what `receipt` asks, or the limit, then deploy again".to_owned()
         }
         Cause::NotMeasured { .. } => NO_WAY_IN.to_owned(),
-        Cause::DiskLow { .. } => {
-            "make room: docker system df shows what takes it; or lower `retain.min_free`".to_owned()
-        }
+        Cause::DiskLow { .. } => DISK_LOW.to_owned(),
         Cause::Cancelled => format!("when you are ready: bluegreen {command} {again} …"),
         Cause::Superseded { .. } => {
             "give the deployment a new id, or deploy the image as a new deployment".to_owned()
@@ -121,6 +119,9 @@ fn next(command: &str, failure: &Failure, target: &Target) -> String {
         _ => format!("bluegreen status {again}"),
     }
 }
+
+pub(crate) const DISK_LOW: &str =
+    "make room: docker system df shows what takes it; or lower `retain.min_free`";
 
 const NO_WAY_IN: &str =
     "set `url` in [nginx] to a plain HTTP address of this host, or take `receipt.max_failures` out";
@@ -185,7 +186,7 @@ pub(crate) fn runtime(error: &RuntimeError) -> String {
         RuntimeError::DiskFull { .. } => "make room: docker system df shows what takes it".to_owned(),
         RuntimeError::PortTaken { port, .. } => {
             let number = port.rsplit_once(':').map_or(port.as_str(), |(_, number)| number);
-            format!("see who has it: ss -ltnp 'sport = :{number}', docker ps --filter publish={number}")
+            port_taken(number)
         }
         RuntimeError::NameTaken { name } => {
             format!("remove it (docker rm -f {name}), or take it over: `adopt = true` in bluegreen.toml")
@@ -196,6 +197,11 @@ pub(crate) fn runtime(error: &RuntimeError) -> String {
         RuntimeError::Rejected { .. } => "mend the container's settings in bluegreen.toml".to_owned(),
         _ => "try again; bluegreen -v shows more".to_owned(),
     }
+}
+
+/// A host port that somebody else has.
+pub(crate) fn port_taken(number: impl std::fmt::Display) -> String {
+    format!("see who has it: ss -ltnp 'sport = :{number}', docker ps --filter publish={number}")
 }
 
 /// What to do when there was no world to begin with.
@@ -265,8 +271,13 @@ fn unresolved(target: &Target) -> String {
 }
 
 /// What an error was caused by, nearest first.
-pub(crate) fn causes_of(error: &dyn Error) -> Vec<String> {
+fn causes_of(error: &dyn Error) -> Vec<String> {
     std::iter::successors(error.source(), |&cause| cause.source()).map(ToString::to_string).collect()
+}
+
+/// An error and what it was caused by, nearest first.
+pub(crate) fn chain(error: &dyn Error) -> Vec<String> {
+    std::iter::once(error.to_string()).chain(causes_of(error)).collect()
 }
 
 /// A command line, a configuration or an input that is wrong.
@@ -287,8 +298,6 @@ pub(crate) fn other(
     message: impl Into<String>,
     error: &dyn Error,
 ) -> Verdict {
-    let mut causes = vec![error.to_string()];
-    causes.extend(causes_of(error));
-    let explained = Explained { message: message.into(), causes, ..Explained::default() };
+    let explained = Explained { message: message.into(), causes: chain(error), ..Explained::default() };
     Verdict::failure(command, exit, explained, None)
 }

@@ -78,9 +78,7 @@ async fn stop(
                     // It ended just now: look again.
                     Ok(false) => {}
                     Err(error) => {
-                        let reason =
-                            [vec![error.to_string()], explain::causes_of(&error)].concat().join(": ");
-                        return Ok(Cancelled::Refused(Some(holder), reason));
+                        return Ok(Cancelled::Refused(Some(holder), explain::chain(&error).join(": ")));
                     }
                 }
             }

@@ -75,8 +75,7 @@ async fn limited(check: &'static str, look: impl Future<Output = Vec<Finding>>) 
 
 /// An error and what it was caused by, in one line.
 fn chain(error: &dyn Error) -> String {
-    let mut parts = vec![error.to_string()];
-    parts.extend(explain::causes_of(error));
+    let mut parts = explain::chain(error);
     parts.dedup();
     parts.join(": ")
 }
@@ -164,7 +163,7 @@ async fn disk(target: &Target, is_here: bool, ports: &Ports) -> Finding {
                 megabytes(free),
                 megabytes(wanted)
             ),
-            "make room: docker system df shows what takes it; or lower `retain.min_free`",
+            explain::DISK_LOW,
         ),
         Ok(Some(free)) => {
             Finding::fine(CHECK, format!("{} are free where Docker keeps images", megabytes(free)))
@@ -189,10 +188,7 @@ async fn host_ports(target: &Target, ports: &Ports) -> Vec<Finding> {
             (Err(error), None) => Finding::blocks(
                 CHECK,
                 format!("{address} is needed for {color} and cannot be had: {error}"),
-                format!(
-                    "see who has it: ss -ltnp 'sport = :{0}', docker ps --filter publish={0}",
-                    publish.port
-                ),
+                explain::port_taken(publish.port),
             ),
         });
     }

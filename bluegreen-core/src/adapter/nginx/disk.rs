@@ -12,12 +12,12 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 
-use super::dump::{Dump, Text, absolute, glob};
+use super::dump::{self, Dump, absolute, glob};
 use super::process;
 use super::syntax;
 
 /// Where nginx's packages have it, and where it is when its command line does not say another.
-pub(super) const MAIN: &str = "/etc/nginx/nginx.conf";
+const MAIN: &str = "/etc/nginx/nginx.conf";
 /// More than that is no configuration for us to read.
 const MOST_BYTES: u64 = 4 << 20;
 const MOST_FILES: usize = 512;
@@ -46,7 +46,7 @@ struct Reader<'a> {
     flags: &'a Path,
     /// Nothing was changed at this time or later.
     before: SystemTime,
-    files: Vec<Text>,
+    files: Vec<dump::File>,
 }
 
 impl Reader<'_> {
@@ -57,8 +57,7 @@ impl Reader<'_> {
         }
         let text = self.text(path)?;
         let directives = syntax::parse(&syntax::ascii(text.as_bytes())).ok()?;
-        self.files.push(Text { path: path.to_owned(), text });
-        let main = self.files.first().filter(|_| self.files.len() <= MOST_FILES)?.path.clone();
+        let main = self.files.first().map_or(path, |main| &main.path).to_owned();
         let mut patterns = Vec::new();
         for directive in &directives {
             directive.walk("", &mut |directive, _| {
@@ -67,6 +66,8 @@ impl Reader<'_> {
                 }
             });
         }
+        self.files.push(dump::File { path: path.to_owned(), text, directives });
+        (self.files.len() <= MOST_FILES).then_some(())?;
         for pattern in patterns {
             for path in self.matching(&pattern?)? {
                 self.take(&path)?;

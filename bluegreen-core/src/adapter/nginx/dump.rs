@@ -17,18 +17,12 @@ pub(super) struct Dump {
     files: Vec<File>,
 }
 
+/// One of them.
 #[derive(Debug)]
-struct File {
-    path: String,
-    text: String,
-    directives: Vec<Directive>,
-}
-
-/// A file before it is taken apart.
-#[derive(Debug)]
-pub(super) struct Text {
+pub(super) struct File {
     pub(super) path: String,
     pub(super) text: String,
+    pub(super) directives: Vec<Directive>,
 }
 
 /// A virtual server that was looked for.
@@ -53,28 +47,29 @@ impl Dump {
     /// Reads nginx's output. A file that cannot be read here (one with code of another language inside) is kept
     /// without its directives.
     pub(super) fn read(output: &str) -> Self {
-        let mut files: Vec<Text> = Vec::new();
+        let mut files: Vec<File> = Vec::new();
         // What nginx says about itself, before the files or behind them as the two streams come.
         let said = |line: &&str| line.starts_with("nginx: [") || line.starts_with("nginx version: ");
         for line in output.split_inclusive('\n').filter(|line| !said(line)) {
             let path =
                 line.trim_end().strip_prefix("# configuration file ").and_then(|path| path.strip_suffix(':'));
             match (path, files.last_mut()) {
-                (Some(path), _) => files.push(Text { path: path.to_owned(), text: String::new() }),
+                (Some(path), _) => {
+                    files.push(File { path: path.to_owned(), text: String::new(), directives: Vec::new() });
+                }
                 (None, Some(file)) => file.text.push_str(line),
                 (None, None) => {}
             }
+        }
+        for file in &mut files {
+            file.directives = syntax::parse(&syntax::ascii(file.text.as_bytes())).unwrap_or_default();
         }
         Self::of(files)
     }
 
     /// These files, the main one first.
-    pub(super) fn of(files: Vec<Text>) -> Self {
-        let of = |Text { path, text }| {
-            let directives = syntax::parse(&syntax::ascii(text.as_bytes())).unwrap_or_default();
-            File { path, text, directives }
-        };
-        Self { files: files.into_iter().map(of).collect() }
+    pub(super) fn of(files: Vec<File>) -> Self {
+        Self { files }
     }
 
     /// The path of the main file.
@@ -385,7 +380,13 @@ server { ssl on; location / { proxy_pass http://u; } }\n";
 
     #[test]
     fn files_that_all_include_each_other_end() {
-        let files = (0..4).map(|n| Text { path: format!("/d/{n}"), text: "include *;\n".repeat(3) });
+        let text = "include *;\n".repeat(3);
+        let directives = syntax::parse(&text).unwrap();
+        let files = (0..4).map(|n| File {
+            path: format!("/d/{n}"),
+            text: text.clone(),
+            directives: directives.clone(),
+        });
         let mut seen = 0;
         Dump::of(files.collect()).visit(&mut |_, _| seen += 1);
         assert!(seen < 2 * 3 * FILES, "{seen}");
