@@ -7,7 +7,8 @@
 //! In each round, one after the other:
 //!
 //! - the floor: Docker's own create and start of the same image with the same ports or address, by the Engine's
-//!   API, to the application's own first answer. It contains the application's start-up;
+//!   API, to the application's own first answer. It contains the application's start-up. The client asks nginx
+//!   meanwhile, as it does in the others;
 //! - `bluegreen deploy` of a new version, to its first answer through nginx;
 //! - for nginx in a container: what people did before, a shell script with the docker command line that waits for
 //!   a log line once a second, edits nginx's file with sed, reloads, stops and removes. The script is given the
@@ -30,7 +31,7 @@ use std::time::Instant;
 
 use bluegreen_testkit::docker::{AppImage, Network, docker, free_port};
 use bluegreen_testkit::nginx::{Nginx, NginxContainer, NginxVersion};
-use common::{Table, first_answer, median, ms, range, rounds};
+use common::{Asking, Table, first_answer, median, ms, range, rounds};
 use serde_json::{Value, json};
 use stage::{Kind, Stage};
 
@@ -140,10 +141,13 @@ fn create_and_start(stage: &Stage, image: &str, version: &str) -> f64 {
             json!({ "3000/tcp": [{ "HostIp": "127.0.0.1", "HostPort": port.to_string() }] });
         (Ipv4Addr::LOCALHOST, port).into()
     };
+    let asking = Asking::start(([127, 0, 0, 1], stage.nginx.port()).into());
     let began = Instant::now();
     let made = engine(&format!("/containers/create?name={name}"), &body);
     let id = made["Id"].as_str().expect("an id").to_owned();
     engine(&format!("/containers/{id}/start"), &Value::Null);
+    // One client at a time, as elsewhere.
+    asking.end();
     // Not earlier: a connection that is tried before there is a container is tried again by the kernel a second later.
     let answered = first_answer(address, version).join().expect("a client");
     let took = ms(answered.duration_since(began));

@@ -201,7 +201,10 @@ pub(crate) fn runtime(error: &RuntimeError) -> String {
 
 /// A host port that somebody else has.
 pub(crate) fn port_taken(number: impl std::fmt::Display) -> String {
-    format!("see who has it: ss -ltnp 'sport = :{number}', docker ps --filter publish={number}")
+    format!(
+        "see who has it: ss -ltnp 'sport = :{number}', docker ps --filter publish={number}; if nobody has, Docker \
+         did not let go of it after a crash: systemctl restart docker"
+    )
 }
 
 /// What to do when there was no world to begin with.
