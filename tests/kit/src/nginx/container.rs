@@ -54,7 +54,11 @@ impl NginxContainer {
         let started = |container: &Container| -> Result<(Ipv4Addr, u16)> {
             let ip = container.ip()?;
             let ready = SocketAddr::from((ip, 8999));
-            let serves = || TcpStream::connect_timeout(&ready, Duration::from_millis(200)).is_ok();
+            // It listens before its processes are what they are going to be; 2 workers, as nginx.conf says.
+            let serves = || {
+                TcpStream::connect_timeout(&ready, Duration::from_millis(200)).is_ok()
+                    && container.pid().is_ok_and(|master| process::children(master).len() >= 2)
+            };
             if !process::wait_until(Duration::from_secs(15), serves) {
                 return Err(fail("it does not serve"));
             }
