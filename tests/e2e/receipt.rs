@@ -34,7 +34,7 @@ fn a_receipt_counts_what_nginx_logs_and_sees_an_outage() {
     stage.nginx.reload().expect("a reload");
     stage.deploy("v1");
 
-    let slow = stage.image("v2", &AppImage::version("v2").env("START_DELAY_MS", "2000"));
+    let slow = stage.image("v2", &AppImage::version("v2").env("START_DELAY_MS", "3000"));
     let (log, down) = (stage.nginx.flag_dir().join("log"), stage.nginx.flag_dir().join("down"));
     let lines = || {
         let log = std::fs::read_to_string(&log).unwrap_or_default();
@@ -49,7 +49,7 @@ fn a_receipt_counts_what_nginx_logs_and_sees_an_outage() {
         .expect("the command");
     std::thread::sleep(Duration::from_millis(1_000));
     drop(File::create(&down).expect("the flag"));
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(Duration::from_millis(1_000));
     std::fs::remove_file(&down).expect("the flag");
     assert!(deploy.wait().expect("an end").success());
     let mut out = String::new();
@@ -76,13 +76,16 @@ fn a_receipt_counts_what_nginx_logs_and_sees_an_outage() {
     assert_eq!(counted, asked.len() as u64, "{seen:#}");
     assert_eq!((number(&seen["failed"]), number(&seen["failures"]["5xx"])), (failed, failed), "{seen:#}");
     assert!(failed > 0 && counted > 2 * failed, "{seen:#}");
-    // As long as nginx's own log says, however busy this machine is: from the last good answer before to the first
-    // one after.
+    // As long as nginx's own log says, from the last good answer before to the first one after. On a busy machine a
+    // client may read an answer a while after nginx has sent it.
     let first = answers.iter().position(|(_, down)| *down).expect("an outage");
     let last = answers.iter().rposition(|(_, down)| *down).expect("an outage");
     let (least, most) = (answers[last].0 - answers[first].0, answers[last + 1].0 - answers[first - 1].0);
     let gap = number(&seen["longest_gap_us"]) / 1000;
-    assert!((least..=most + 200).contains(&gap), "an outage of {least} to {most} ms looked like {gap} ms");
+    assert!(
+        least > 800 && (least - 300..=most + 300).contains(&gap),
+        "an outage of {least} to {most} ms looked like {gap} ms"
+    );
     assert_eq!((&seen["before"]["color"], &seen["after"]["color"]), (&"blue".into(), &"green".into()));
     assert!(out.contains(&format!("{failed} FAILED ({failed} answered 5xx")), "{out}");
     stage.serves("v2");
