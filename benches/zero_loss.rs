@@ -1,6 +1,6 @@
 //! Programs that print tables, not tests: `scripts/zero-loss --matrix` and `scripts/foreign-load` run them.
 //!
-//! - `matrix`: nginx 1.22, 1.26, 1.30 x host, container x live, reload, as Markdown.
+//! - `matrix`: nginx 1.18, 1.22, 1.26, 1.30 x host, container x live, reload, as Markdown.
 //! - `foreign`: wrk, ab and oha over live switches, and over plain reloads as their control.
 //!
 //! Both end with 1 when a cell that must be zero is not, or when a control saw nothing.

@@ -28,22 +28,68 @@ mod settings;
 mod signal;
 mod size;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use clap::error::ErrorKind;
 
+use exit::Exit;
+use output::{Explained, Out, Verdict};
+
 /// The whole command: reads the process's arguments and environment and says how it ends.
 pub fn run() -> ExitCode {
-    match args::Cli::try_parse_from(env::arguments()) {
+    let arguments: Vec<OsString> = env::arguments().collect();
+    match args::Cli::try_parse_from(&arguments) {
         Ok(cli) => commands::execute(cli, env::Environment::read()).into(),
-        Err(error) => {
-            // Help and version are no errors; a reader that has gone away is none either.
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            // A reader that has gone away is no error.
             error.print().ok();
-            match error.kind() {
-                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => exit::Exit::Success.into(),
-                _ => exit::Exit::Usage.into(),
-            }
+            Exit::Success.into()
         }
+        Err(error) if wants_json(&arguments) => misused(&error).deliver(&Out::for_machines(), None).into(),
+        Err(error) => {
+            error.print().ok();
+            Exit::Usage.into()
+        }
+    }
+}
+
+/// Whether a machine reads the answer, as far as that can be told of what could not be understood.
+fn wants_json(arguments: &[OsString]) -> bool {
+    arguments.iter().any(|argument| argument == "--output=json")
+        || arguments.windows(2).any(|pair| pair[0] == "--output" && pair[1] == "json")
+}
+
+/// What was typed is no command of ours.
+fn misused(error: &clap::Error) -> Verdict {
+    let text = error.to_string();
+    let (message, details) = text.split_once('\n').unwrap_or((&text, ""));
+    let error = Explained {
+        message: message.trim_start_matches("error: ").to_owned(),
+        details: details.trim().to_owned(),
+        ..Explained::default()
+    };
+    Verdict::failure("bluegreen", Exit::Usage, error, Some("bluegreen --help".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_is_told_of_what_was_typed_wrong_in_its_own_form() {
+        let typed = |words: &str| words.split(' ').map(OsString::from).collect::<Vec<_>>();
+        for words in ["bluegreen deploy --output json --imag x", "bluegreen --output=json no-such-verb"] {
+            let words = typed(words);
+            assert!(wants_json(&words));
+            let error = args::Cli::try_parse_from(&words).unwrap_err();
+            let said = misused(&error).json();
+            assert_eq!((&said["exit_code"], &said["event"]), (&2.into(), &"report".into()));
+            let message = said["error"]["message"].as_str().unwrap();
+            assert!(message.contains("unexpected argument") || message.contains("no-such-verb"), "{message}");
+            assert!(said["error"]["details"].as_str().unwrap().contains("Usage: "), "{said:#}");
+        }
+        assert!(!wants_json(&typed("bluegreen deploy json --output human")));
     }
 }

@@ -169,7 +169,7 @@ fn state_dir_again(global: &Global) -> String {
     global.state_dir.as_deref().map(|dir| format!(" --state-dir {}", quoted(dir))).unwrap_or_default()
 }
 
-const OPEN_PORTS: &str = "the containers' ports are open to every network, past the host's firewall; \
+pub(crate) const OPEN_PORTS: &str = "the containers' ports are open to every network, past the host's firewall; \
                           safer: `publish = \"127.0.0.1\"` in bluegreen.toml";
 
 fn choose<'c>(config: &'c Config, wanted: Option<&AppName>) -> Result<&'c App, SettingsError> {

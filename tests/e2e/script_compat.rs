@@ -162,6 +162,34 @@ fn the_first_deploy_reaches_clients_when_nginx_knows_an_address_that_is_no_more(
 
 #[test]
 #[ignore = "needs Docker, nginx and moto: ./scripts/test"]
+fn the_same_deploy_again_reaches_clients_when_its_container_has_come_back_at_another_address() {
+    let machine = Machine::with_v0(DIRECT);
+    let v1 = machine.image("v1");
+    machine.deploy(&v1).expect(0);
+    let name = machine.container(4000);
+    let address = || {
+        let format = "{{(index .NetworkSettings.Networks \"dev\").IPAddress}}";
+        docker(["inspect", "--format", format, &name]).expect("it runs")
+    };
+    let before = address();
+    docker(["stop", &name]).expect("it ran");
+    // As after a restart of Docker: others were there first.
+    let v0 = machine.image("v0");
+    let others = ["one", "two", "three"].map(|other| {
+        let name = machine.run.name(other);
+        machine.run.start(&name, &v0, &["--network", "dev"], &[]).expect("a container")
+    });
+    docker(["start", &name]).expect("it starts");
+    assert_ne!(address(), before, "this test tests nothing");
+    assert_ne!(machine.version().as_deref(), Some("v1"), "nginx knows its address: this test tests nothing");
+    machine.deploy(&v1).expect(0).says(&["unchanged: "]);
+    machine.serves("v1");
+    assert_eq!(machine.ports(), "4000:3000");
+    drop(others);
+}
+
+#[test]
+#[ignore = "needs Docker, nginx and moto: ./scripts/test"]
 fn edits_by_hand_stay_whether_nginx_has_read_them_or_not() {
     let machine = Machine::with_v0(DIRECT);
     let edited = format!("# {}-4000 is the other one\n{}", machine.app, machine.conf_text())

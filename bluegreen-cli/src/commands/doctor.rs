@@ -81,9 +81,19 @@ pub(super) fn doctor(cx: &Context, args: &ImageArgs) -> Verdict {
         Err(error) => return explain::settings(COMMAND, &error, cx.out.is_styled()),
     };
     Context::block_on(COMMAND, async {
-        let findings = looks::all(cx, &target, image.as_ref()).await;
+        let mut findings = configured(&target);
+        findings.extend(looks::all(cx, &target, image.as_ref()).await);
         told(&findings, &target)
     })
+}
+
+/// What a deploy warns of before it does anything.
+pub(super) fn configured(target: &Target) -> Vec<Finding> {
+    let finding = |warning: &String| {
+        let (found, safer) = warning.split_once("; safer: ").unwrap_or((warning, "see the configuration"));
+        Finding::warns("config", found, safer)
+    };
+    target.warnings.iter().map(finding).collect()
 }
 
 /// The application, and the image where one is given: without it the rest can be looked at all the same.

@@ -14,7 +14,7 @@ use crate::config::{App, NginxSettings};
 use crate::exit::Exit;
 use crate::explain;
 use crate::output::{Line, Verdict};
-use crate::settings::Target;
+use crate::settings::{OPEN_PORTS, Target};
 
 fn target(world: &World) -> Target {
     let app = App { spec: world.spec(), image: None, pull: None, nginx: NginxSettings::default() };
@@ -301,6 +301,16 @@ fn a_doctor_says_the_worst_last_and_what_to_do_about_it() {
     assert_eq!((exit, ready), (Exit::Refused, false.into()));
     assert!(said.contains("FAIL disk") && said.contains("to do: buy a disk"), "{said}");
     assert!(said.contains("would fail: 1 to mend first") && said.ends_with("next: buy a disk\n"), "{said}");
+}
+
+#[test]
+fn a_doctor_tells_of_what_a_deploy_warns_of() {
+    let world = world();
+    let target = Target { warnings: vec![OPEN_PORTS.to_owned()], ..target(&world) };
+    let [finding] = &doctor::configured(&target)[..] else { panic!("one warning, one finding") };
+    assert_eq!((finding.check, finding.level), ("config", Level::Warns));
+    assert!(finding.found.ends_with("past the host's firewall"), "{}", finding.found);
+    assert_eq!(finding.remedy.as_deref(), Some("`publish = \"127.0.0.1\"` in bluegreen.toml"));
 }
 
 #[test]

@@ -44,6 +44,11 @@ impl Out {
         }
     }
 
+    /// As with `--output json`, for when nothing else of what was typed could be read.
+    pub(crate) fn for_machines() -> Self {
+        Self { format: Output::Json, color: When::Never, quiet: false, verbose: false, progress: false }
+    }
+
     /// Whoever prints the events of a run.
     pub(crate) fn observer(&self) -> Arc<dyn Observer> {
         match self.format {

@@ -1,4 +1,4 @@
-//! Real nginx: 1.22, 1.26 and 1.30, in containers and as processes of the host.
+//! Real nginx: 1.18, 1.22, 1.26 and 1.30, in containers and as processes of the host.
 //!
 //! Both kinds include `conf.d/*.conf` from a directory of the host and nothing else, so that a test writes
 //! there what it would write on a server.

@@ -28,6 +28,8 @@ http {
 /// An nginx that tests run against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NginxVersion {
+    /// 1.18, of Debian 11 (bullseye).
+    V1_18,
     /// 1.22, of Debian 12 (bookworm).
     V1_22,
     /// 1.26, of Debian 13 (trixie).
@@ -38,11 +40,12 @@ pub enum NginxVersion {
 
 impl NginxVersion {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::V1_22, Self::V1_26, Self::V1_30];
+    pub const ALL: [Self; 4] = [Self::V1_18, Self::V1_22, Self::V1_26, Self::V1_30];
 
     /// Debian's name of the suite it comes from.
     pub const fn suite(self) -> &'static str {
         match self {
+            Self::V1_18 => "bullseye",
             Self::V1_22 => "bookworm",
             Self::V1_26 => "trixie",
             Self::V1_30 => "forky",
@@ -52,6 +55,7 @@ impl NginxVersion {
     /// What its version number starts with.
     pub const fn number(self) -> &'static str {
         match self {
+            Self::V1_18 => "1.18.",
             Self::V1_22 => "1.22.",
             Self::V1_26 => "1.26.",
             Self::V1_30 => "1.30.",
