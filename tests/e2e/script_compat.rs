@@ -6,6 +6,7 @@ use bluegreen_testkit::docker::{AppImage, docker};
 use bluegreen_testkit::fake_ecr::FakeEcr;
 use bluegreen_testkit::load::{Config, Handle, Mode, Target};
 use bluegreen_testkit::nginx::{Nginx as _, NginxVersion};
+use bluegreen_testkit::process::wait_until;
 
 use crate::ecr_stage::without_aws;
 use crate::script_stage::{DIRECT, Machine, UPSTREAM, VARIABLE};
@@ -183,7 +184,9 @@ fn the_same_deploy_again_reaches_clients_when_its_container_has_come_back_at_ano
     assert_ne!(address(), before, "this test tests nothing");
     assert_ne!(machine.version().as_deref(), Some("v1"), "nginx knows its address: this test tests nothing");
     machine.deploy(&v1).expect(0).says(&["unchanged: "]);
-    machine.serves("v1");
+    // nginx's earlier workers take connections for another 100 ms.
+    let reached = wait_until(Duration::from_secs(5), || machine.version().as_deref() == Some("v1"));
+    assert!(reached, "{:?} answers", machine.version());
     assert_eq!(machine.ports(), "4000:3000");
     drop(others);
 }

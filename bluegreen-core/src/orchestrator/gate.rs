@@ -19,6 +19,11 @@ const WATCH: Duration = Duration::from_millis(50);
 const DENSE_FOR: Duration = Duration::from_secs(1);
 const DENSE: Duration = Duration::from_millis(5);
 const SLOWEST: Duration = Duration::from_millis(250);
+/// How it ended is told in full only a moment after that it did: Docker learns of a kill for lack of memory apart from
+/// the exit, sometimes later.
+const LAST_WORD: Duration = Duration::from_millis(250);
+/// How a process ends that was killed.
+const KILLED: i64 = 137;
 /// An attempt that was cut short says something by itself once it has lasted so long.
 const TELLING: Duration = Duration::from_secs(1);
 
@@ -143,12 +148,14 @@ impl Orchestrator {
         tokio::select! {
             biased;
             () = self.cancel.cancelled() => Err(Cause::Cancelled),
-            state = self.until_lost(slot, candidate) => Err(failure(state, true)),
+            state = self.until_lost(slot, candidate) => {
+                Err(failure(self.last_word(slot, candidate, state).await, true))
+            }
             outcome = self.until_healthy(candidate, until, &board) => {
                 outcome?;
                 // A candidate that answered and died in the same moment is not healthy.
                 match self.lost(slot, candidate).await? {
-                    Some(state) => Err(failure(state, true)),
+                    Some(state) => Err(failure(self.last_word(slot, candidate, state).await, true)),
                     None => Ok(()),
                 }
             }
@@ -258,6 +265,20 @@ impl Orchestrator {
                 return state;
             }
         }
+    }
+
+    /// What there is to say of a candidate's end, where more may be known in a moment.
+    async fn last_word(&self, slot: &Slot, candidate: &Instance, state: InstanceState) -> InstanceState {
+        let killed = matches!(
+            state,
+            InstanceState::Exited { exit_code: KILLED, oom_killed: false, .. }
+                | InstanceState::Restarting { exit_code: KILLED, oom_killed: false }
+        );
+        if !killed {
+            return state;
+        }
+        sleep(LAST_WORD).await;
+        self.lost(slot, candidate).await.ok().flatten().unwrap_or(state)
     }
 
     /// What the candidate is instead of running since its start; `None` while it runs.

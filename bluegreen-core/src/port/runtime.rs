@@ -324,12 +324,23 @@ pub struct ExecOutput {
     pub exit_code: i64,
     /// What it printed, both streams together.
     pub output: String,
+    /// What of it went to standard output; all of it where the runtime cannot tell the streams apart. In `output` a
+    /// line of the other stream may stand in the middle of one of these.
+    pub stdout: String,
 }
 
 impl ExecOutput {
-    /// An exit code and what was printed.
+    /// An exit code and what was printed, as if all of it had gone to standard output.
     pub fn new(exit_code: i64, output: impl Into<String>) -> Self {
-        Self { exit_code, output: output.into() }
+        let output = output.into();
+        Self { exit_code, stdout: output.clone(), output }
+    }
+
+    /// The same, of which only `stdout` went to standard output.
+    #[must_use]
+    pub fn of_which(mut self, stdout: impl Into<String>) -> Self {
+        self.stdout = stdout.into();
+        self
     }
 
     /// Whether it exited with 0.

@@ -5,6 +5,8 @@
 //! [`World::violations`]). The mocks of each port ([`MockProxy`] and the others, made by mockall) are for tests
 //! that only want to see a call.
 //!
+//! [`contract`] is for whoever writes an implementation of a port: what the orchestrator relies on, as a test.
+//!
 //! This module is not covered by semver.
 //!
 //! ```
@@ -30,6 +32,7 @@
 #![allow(clippy::expect_used, reason = "a test double that is misused should panic and say so")]
 
 mod client;
+pub mod contract;
 mod fakes;
 mod fault;
 mod world;

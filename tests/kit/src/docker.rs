@@ -6,6 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::process::{output, output_of};
@@ -270,14 +272,18 @@ pub fn import(tar: &mut Command, name: &str, changes: &[String]) -> Result<()> {
     Err(fail(format!("cannot import {name}: tar {archived}; docker: {}", stderr.trim())))
 }
 
-/// A port on loopback that is free now; somebody else can take it before it is used. Not one that the kernel gives to
-/// outgoing connections: under load they are so many that one would soon be in the way of a listener.
+/// A port on loopback that is free now and that this process is given once: many are chosen long before they are used.
+/// Not one that the kernel gives to outgoing connections: under load they are so many that one would soon be in the way
+/// of a listener.
 pub fn free_port() -> u16 {
+    static NEXT: OnceLock<AtomicU32> = OnceLock::new();
     let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let first = range.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(32_768_u32);
     let below = first.clamp(12_000, 32_768) - 10_000;
+    // Tests in several processes begin at different places.
+    let next = NEXT.get_or_init(|| AtomicU32::new(random(below)));
     (0..1000)
-        .map(|_| 10_000 + u16::try_from(random(below)).expect("below 32768"))
+        .map(|_| 10_000 + u16::try_from(next.fetch_add(1, Ordering::Relaxed) % below).expect("below 32768"))
         .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
         .expect("a free loopback port")
 }

@@ -1,5 +1,7 @@
+use std::borrow::Cow;
 use std::time::Duration;
 
+use bollard::container::LogOutput;
 use bollard::exec::StartExecResults;
 use bollard::models::ExecConfig;
 use futures_util::TryStreamExt as _;
@@ -22,14 +24,14 @@ impl Docker {
             ..ExecConfig::default()
         };
         let exec = client.create_exec(id, config).await.map_err(failed)?;
-        let mut output = Vec::new();
+        let (mut output, mut stdout) = (Vec::new(), Vec::new());
         if let StartExecResults::Attached { output: mut frames, input: _input } =
             client.start_exec(&exec.id, None).await.map_err(failed)?
         {
             while let Some(frame) = frames.try_next().await.map_err(failed)? {
-                output.extend_from_slice(frame.as_ref());
-                if output.len() > 2 * KEPT {
-                    output.drain(..output.len() - KEPT);
+                keep(&mut output, frame.as_ref());
+                if matches!(frame, LogOutput::StdOut { .. }) {
+                    keep(&mut stdout, frame.as_ref());
                 }
             }
         }
@@ -44,7 +46,18 @@ impl Docker {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(200));
         };
-        let end = &output[output.len().saturating_sub(KEPT)..];
-        Ok(ExecOutput::new(exit_code, String::from_utf8_lossy(end)))
+        Ok(ExecOutput::new(exit_code, end(&output)).of_which(end(&stdout)))
     }
+}
+
+/// Adds to what is kept, and lets go of its beginning when it becomes much too long.
+fn keep(kept: &mut Vec<u8>, more: &[u8]) {
+    kept.extend_from_slice(more);
+    if kept.len() > 2 * KEPT {
+        kept.drain(..kept.len() - KEPT);
+    }
+}
+
+fn end(kept: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(&kept[kept.len().saturating_sub(KEPT)..])
 }

@@ -111,11 +111,9 @@ impl<'a> Control<'a> {
             let output = ran.output.lines().filter(|line| !line.starts_with(VERSION)).collect::<Vec<_>>();
             return Err(ProxyError::Broken { output: output.join("\n").trim().to_owned() });
         }
-        let version = Version::read(&ran.output).ok_or_else(|| {
-            let said = ran.output.lines().next().unwrap_or_default();
-            other("read nginx's version")(format!("it printed {said:?}"))
-        })?;
-        Ok((Dump::read(&ran.output), version))
+        let version = Version::read(&ran.output)
+            .ok_or_else(|| other("read nginx's version")("it did not print one"))?;
+        Ok((Dump::read(&ran.stdout), version))
     }
 
     /// The configuration that it runs with, read without asking it; `None` where what lies on disk may be another, or
@@ -290,12 +288,11 @@ async fn run(program: &Path, args: impl Iterator<Item = &OsStr>) -> Result<ExecO
         .output()
         .await
         .map_err(other("run nginx's command"))?;
-    let mut output = String::from_utf8_lossy(&ran.stdout).into_owned();
-    output.push_str(&String::from_utf8_lossy(&ran.stderr));
-    Ok(ExecOutput::new(ran.status.code().unwrap_or(-1).into(), output))
+    let [stdout, stderr] = [&ran.stdout, &ran.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+    Ok(ExecOutput::new(ran.status.code().unwrap_or(-1).into(), format!("{stdout}{stderr}")).of_which(stdout))
 }
 
-/// How the line begins in which nginx says its version.
+/// How it begins when nginx says its version.
 const VERSION: &str = "nginx version: ";
 
 /// A version of nginx.
@@ -305,8 +302,9 @@ pub(super) struct Version(pub(super) u32, pub(super) u32, pub(super) u32);
 impl Version {
     /// Reads what `nginx -v` prints: `nginx version: nginx/1.22.1 (Ubuntu)`, `… openresty/1.21.4.1`.
     fn read(output: &str) -> Option<Self> {
-        let line = output.lines().find_map(|line| line.strip_prefix(VERSION))?;
-        let (_, version) = line.split_once('/')?;
+        // It goes to another stream than a configuration, so it may stand in the middle of a line of that.
+        let (_, rest) = output.split_once(VERSION)?;
+        let (_, version) = rest.lines().next()?.split_once('/')?;
         let mut parts = version.split(|c: char| !c.is_ascii_digit()).map(str::parse);
         Some(Self(parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?))
     }

@@ -74,12 +74,26 @@ async fn what_the_command_says_is_kept_apart_from_whether_it_ran() {
     assert!(matches!(control.master().await, Err(ProxyError::NotRunning { .. })));
 }
 
+#[tokio::test]
+async fn a_configuration_is_whole_where_the_version_was_printed_into_the_middle_of_it() {
+    let stdout = "# configuration file /etc/nginx/nginx.conf:\nhttp { server { listen 80; } }\n\n";
+    let mixed = stdout.replace("/etc/nginx/nginx.conf", "nginx version: nginx/1.22.1\n/etc/nginx/nginx.conf");
+    let runtime = runtime(Some(instance(&[])), ExecOutput::new(0, mixed).of_which(stdout));
+    let site = site();
+    let (dump, version) = Control::open(&runtime, &site).await.unwrap().dump().await.unwrap();
+    assert_eq!((dump.main(), version), ("/etc/nginx/nginx.conf", Version(1, 22, 1)));
+}
+
 #[test]
 fn versions_are_read_and_ordered() {
     for (printed, version) in [
         ("nginx version: nginx/1.22.1\n", Some(Version(1, 22, 1))),
         ("warning\nnginx version: nginx/1.18.0 (Ubuntu)\n", Some(Version(1, 18, 0))),
         ("nginx version: openresty/1.21.4.1\n", Some(Version(1, 21, 4))),
+        (
+            "# configuration file nginx version: nginx/1.22.1\n/etc/nginx/nginx.conf:\n",
+            Some(Version(1, 22, 1)),
+        ),
         ("nginx version: nginx/1\n", None),
         ("sh: nginx: not found", None),
     ] {
