@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests are tests too")]
 
 mod bed;
+#[cfg(feature = "testing")]
+mod contract;
 mod failure;
 mod image;
 mod lifecycle;

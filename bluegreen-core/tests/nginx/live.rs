@@ -5,6 +5,7 @@ use std::time::Duration;
 use bluegreen_core::adapter::nginx::{Mode, Place};
 use bluegreen_core::model::{Backend, Color};
 use bluegreen_core::port::{Proxy as _, ProxyError};
+use bluegreen_core::testing::contract;
 use tokio::time::Instant;
 
 use crate::rig::{Client, Load, Rig, free_port, write};
@@ -30,6 +31,13 @@ async fn installed() -> (Rig, u16) {
 fn median(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
     times[times.len() / 2]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs nginx: ./scripts/test"]
+async fn the_live_switch_keeps_the_contract_of_the_port() {
+    let (rig, control) = installed().await;
+    contract::proxy(&rig.live(control), &rig.app, &rig.slots).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

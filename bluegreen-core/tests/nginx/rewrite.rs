@@ -5,6 +5,7 @@ use std::time::Duration;
 use bluegreen_core::adapter::nginx::Mode;
 use bluegreen_core::model::Color;
 use bluegreen_core::port::{Proxy as _, ProxyError};
+use bluegreen_core::testing::contract;
 use tokio::time::{Instant, sleep};
 
 use crate::rig::{Client, Load, Rig, free_port, write};
@@ -23,6 +24,13 @@ async fn started() -> Rig {
     let rig = Rig::start(|rig| write(rig.path(FILE), text(rig, Color::Blue))).await;
     sleep(Duration::from_millis(100)).await;
     rig
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs nginx: ./scripts/test"]
+async fn the_rewrite_keeps_the_contract_of_the_port() {
+    let rig = started().await;
+    contract::proxy(&rig.rewrite(), &rig.app, &rig.slots).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -207,3 +207,10 @@ async fn nobody_is_told_to_stop_who_has_not_the_lock_open() {
     innocent.wait().unwrap();
     assert!(!journal.terminate(&app(), &named).await.unwrap(), "it is gone");
 }
+
+#[cfg(feature = "testing")]
+#[tokio::test]
+async fn it_keeps_the_contract_of_the_port() {
+    let directory = tempfile::tempdir().unwrap();
+    crate::testing::contract::journal(&FileJournal::new(directory.path()), &app()).await.unwrap();
+}

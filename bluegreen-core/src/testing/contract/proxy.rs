@@ -4,7 +4,7 @@ use tokio::time::sleep;
 
 use super::{Broken, Rules};
 use crate::model::{AppName, Color, Slots};
-use crate::port::{Asking, Connection, Proxy, ProxyError};
+use crate::port::{Asking, Connection, InFlight, Proxy, ProxyError};
 
 const RULES: Rules = Rules("Proxy");
 
@@ -71,7 +71,7 @@ impl Kit<'_> {
             sleep(PAUSE).await;
             open = RULES.answered("it can be asked what is in flight", proxy.in_flight(app, &old).await)?;
         }
-        RULES.hold("without requests nothing is in flight", &open, |open| open.is_none())
+        RULES.hold("without requests nothing is in flight", &open, InFlight::is_none)
     }
 
     async fn client(&self) -> Result<(), Broken> {

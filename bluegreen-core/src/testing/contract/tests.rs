@@ -35,6 +35,10 @@ async fn the_fakes_keep_every_rule() {
     let [spec, other] = specs(&world).await;
     registry(&*ports.registry, &image("1"), &image("none")).await.unwrap();
     runtime(&*ports.runtime, &spec, &other).await.unwrap();
+    for color in Color::ALL {
+        let spec = world.spec().instance(color, spec.image.clone(), spec.deployment.clone());
+        ports.runtime.ensure_running(&spec).await.unwrap();
+    }
     proxy(&*ports.proxy, &app(), &world.spec().slots).await.unwrap();
 }
 
