@@ -40,7 +40,7 @@ fn a_cancel_takes_the_deploy_back_and_waits_until_it_is() {
 #[ignore = "needs Docker and nginx: ./scripts/test"]
 fn what_is_committed_is_not_cancelled_any_more() {
     let stage = Stage::with_v1(Kind::HostLive);
-    let v2 = stage.image_with("v2", &[("START_DELAY_MS", "500")]);
+    let v2 = stage.image_with("v2", &[("START_DELAY_MS", "1500")]);
     let mut run = Running::deploy(&stage, &v2, &["--deployment-id", "d-done"]);
     run.until("step-started", Some("gate"));
     let url = format!("{}slow?ms=3000", stage.nginx.url());

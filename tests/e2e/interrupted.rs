@@ -25,7 +25,7 @@ pub const VERSIONS: [&str; 2] = ["a", "b"];
 impl Turns {
     pub fn new(kind: Kind) -> Self {
         let stage = Stage::live(kind);
-        let images = VERSIONS.map(|version| stage.image_with(version, &[("START_DELAY_MS", "500")]));
+        let images = VERSIONS.map(|version| stage.image_with(version, &[("START_DELAY_MS", "1000")]));
         stage.bluegreen(&["deploy", "--image", &images[0]]).expect(0);
         stage.serves(VERSIONS[0]);
         Self { stage, images, serving: 0 }
