@@ -227,6 +227,15 @@ async fn what_can_never_work_is_impossible() {
 }
 
 #[tokio::test]
+async fn they_keep_the_contract_of_the_port() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let open = Check::Tcp { port: listener.local_addr().unwrap().port() };
+    let web = Check::Http(get(answering("HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n").await));
+    let target = instance();
+    crate::testing::contract::probe(&nothing_is_asked(), (&open, &target), (&web, &target)).await.unwrap();
+}
+
+#[tokio::test]
 async fn tcp_tells_open_from_closed() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -14,6 +14,7 @@
 //! ```
 
 mod journal;
+mod probe;
 mod proxy;
 mod registry;
 mod runtime;
@@ -22,6 +23,7 @@ use std::error::Error;
 use std::fmt::Debug;
 
 pub use self::journal::journal;
+pub use self::probe::probe;
 pub use self::proxy::proxy;
 pub use self::registry::registry;
 pub use self::runtime::runtime;

@@ -4,8 +4,10 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::model::{AppName, AppSpec, Color, DeploymentId, ImageRef, InstanceSpec, Secret};
-use crate::port::{Holder, Journal, JournalError, Lease, MockContainerRuntime, MockProxy, Queue};
-use crate::port::{MockRegistry, Serving};
+use crate::port::{
+    Health, Holder, Instance, InstanceId, InstanceState, Journal, JournalError, Lease, MockContainerRuntime,
+    MockHealthProbe, MockProxy, MockRegistry, Queue, Serving,
+};
 use crate::state::{Entry, Record};
 use crate::testing::World;
 
@@ -40,6 +42,10 @@ async fn the_fakes_keep_every_rule() {
         ports.runtime.ensure_running(&spec).await.unwrap();
     }
     proxy(&*ports.proxy, &app(), &world.spec().slots).await.unwrap();
+    let well = ports.runtime.find(&spec.slot.name).await.unwrap().unwrap();
+    let ill = Instance::new(well.id.clone(), "web-nobody".parse().unwrap(), well.state.clone());
+    let check = &world.spec().gate.checks[0];
+    probe(&*ports.probe, (check, &well), (check, &ill)).await.unwrap();
 }
 
 /// A journal that keeps all rules but one.
@@ -127,6 +133,13 @@ async fn what_does_nothing_keeps_no_rule() {
     idle.expect_switch().returning(|_, _| Ok(()));
     let broken = proxy(&idle, &app(), &world.spec().slots).await.unwrap_err();
     assert_eq!(broken.rule, "after a switch that is what is served");
+
+    let mut hopes = MockHealthProbe::new();
+    hopes.expect_probe().returning(|_, _, _| Ok(Health::Healthy));
+    let check = &world.spec().gate.checks[0];
+    let any = Instance::new(InstanceId::new("1"), "web-blue".parse().unwrap(), InstanceState::Running);
+    let broken = probe(&hopes, (check, &any), (check, &any)).await.unwrap_err();
+    assert!(broken.rule.contains("there is a reason"), "{broken}");
 
     let mut guesses = MockRegistry::new();
     let pinned = spec.image.clone();
