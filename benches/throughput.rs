@@ -2,7 +2,7 @@
 //! to the same upstream, connections to it kept alive in both.
 //!
 //! ```text
-//! cargo bench --bench throughput        8 pairs of 5 s each way; BENCH_ROUNDS=3 for fewer
+//! cargo bench --bench throughput        24 pairs of 2 s each way; BENCH_ROUNDS=3 for fewer
 //! ```
 //!
 //! Measured in pairs, one right after the other and each pair in the other order than the one before, by wrk, which we
@@ -22,7 +22,7 @@ use bluegreen_testkit::process::find_program;
 use common::{Table, median, range, rounds};
 use stage::{Kind, Stage};
 
-const SECONDS: u32 = 5;
+const SECONDS: u32 = 2;
 const CONNECTIONS: u32 = 16;
 
 fn main() {
@@ -30,7 +30,7 @@ fn main() {
         println!("\n### Throughput\n\nNot run: there is no wrk here (scripts/install-deps).");
         return;
     }
-    let rounds = rounds(8);
+    let rounds = rounds(24);
     let stage = Stage::live_with(
         Kind::HostLive,
         "[app.WEB.health]\nhttp = \"/health\"\n[app.WEB.nginx]\nkeepalive = 16",
