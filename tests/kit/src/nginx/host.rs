@@ -106,7 +106,7 @@ impl HostNginx {
         }
         std::fs::write(prefix.join("nginx.conf"), main_conf(prefix))?;
         let command = prefix.join("nginx");
-        std::fs::write(&command, script(&binary.program()?, prefix))?;
+        std::fs::write(&command, script(binary, &binary.program()?, prefix))?;
         std::fs::set_permissions(&command, std::fs::Permissions::from_mode(0o755))?;
         // It puts itself into the background once it listens: its exit code says whether it does.
         let mut start = Command::new(&command);
@@ -158,14 +158,15 @@ fn run_quietly(command: &mut Command) -> Result<()> {
     Err(fail(format!("{status}: {}", text.trim())))
 }
 
-fn script((program, libraries): &(PathBuf, Option<PathBuf>), prefix: &Path) -> String {
+fn script(binary: NginxBinary, (program, libraries): &(PathBuf, Option<PathBuf>), prefix: &Path) -> String {
     let quoted = |path: &Path| format!("'{}'", path.to_string_lossy().replace('\'', r"'\''"));
     let mut text = "#!/bin/sh\n".to_owned();
     if let Some(libraries) = libraries {
         text += &format!("export LD_LIBRARY_PATH={}\n", quoted(libraries));
     }
-    // Without -e it would first open the log of the installed one.
-    text + &format!("exec {} -p {}/ -c nginx.conf -e error.log \"$@\"\n", quoted(program), quoted(prefix))
+    // Without -e, which came with 1.19.5, it first opens the log of the installed one.
+    let log = if binary == NginxBinary::Of(NginxVersion::V1_18) { "" } else { "-e error.log " };
+    text + &format!("exec {} -p {}/ -c nginx.conf {log}\"$@\"\n", quoted(program), quoted(prefix))
 }
 
 fn main_conf(prefix: &Path) -> String {
