@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bluegreen_core::adapter::docker::{Docker, DockerConfig, DockerRegistry};
-use bluegreen_core::model::{Digest, ImageRef, PinnedImage, Secret};
+use bluegreen_core::model::{
+    AppSpec, Color, Digest, Endpoint, ImageRef, InstanceSpec, PinnedImage, Secret, Slot, Slots,
+};
 use bluegreen_core::port::{
     ContainerRuntime as _, Credentials, PullObserver, PullProgress, Registry as _, RegistryError,
     RuntimeError,
@@ -227,6 +229,50 @@ async fn an_engine_that_hangs_later_is_given_up_too() {
     let error = fake.docker.find(&"shop-blue".parse().unwrap()).await.unwrap_err();
     assert!(matches!(error, RuntimeError::Unreachable { .. }), "{error:?}");
     assert_eq!(fake.seen("/version").len(), 1);
+}
+
+fn spec() -> InstanceSpec {
+    let slot = |color: Color| {
+        let name = format!("shop-{color}").parse().unwrap();
+        Slot::new(color, name, 80, Endpoint::new("127.0.0.1", 80).unwrap())
+    };
+    let slots = Slots { blue: slot(Color::Blue), green: slot(Color::Green) };
+    AppSpec::new("shop".parse().unwrap(), slots).instance(Color::Blue, image(), "d".parse().unwrap())
+}
+
+/// The Engine makes what a killed run had asked for behind our look: the name is taken before anything can be seen.
+#[tokio::test]
+async fn a_container_that_a_killed_run_had_asked_for_is_found_where_its_name_is_taken() {
+    for (app, ours) in [("shop", true), ("other", false)] {
+        let labels = serde_json::json!({
+            "bluegreen.app": app, "bluegreen.color": "blue", "bluegreen.deployment": "d-killed",
+            "bluegreen.digest": image().digest().as_str(), "bluegreen.fingerprint": spec().fingerprint(),
+        });
+        let container = serde_json::json!({
+            "Id": "c1", "Name": "/shop-blue", "Config": { "Labels": labels, "Image": "x" },
+            "State": { "Status": "running", "Running": true, "Pid": 7 },
+        });
+        let tries = Mutex::new(0);
+        let fake = Fake::new(move |what| match what {
+            _ if what.starts_with("POST /containers/create") => {
+                *tries.lock().unwrap() += 1;
+                let says =
+                    "Conflict. The container name \"/shop-blue\" is already in use by container \"c1\".";
+                message(409, says)
+            }
+            _ if what.starts_with("GET /containers/") && *tries.lock().unwrap() > 1 => {
+                Answer::Json(200, container.to_string())
+            }
+            _ => message(404, "No such container: shop-blue"),
+        });
+        let outcome = fake.docker.ensure_running(&spec()).await;
+        assert_eq!(fake.seen("POST /containers/create").len(), 2);
+        if ours {
+            assert_eq!(outcome.unwrap().id.as_str(), "c1");
+        } else {
+            assert!(matches!(outcome, Err(RuntimeError::NameTaken { .. })), "{outcome:?}");
+        }
+    }
 }
 
 #[tokio::test]

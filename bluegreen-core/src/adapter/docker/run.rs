@@ -7,6 +7,8 @@ use bollard::query_parameters::{
     CreateContainerOptions, RemoveContainerOptions, RenameContainerOptions, StopContainerOptions,
 };
 
+use tokio::time::{Instant, sleep};
+
 use super::answer::Said;
 use super::create::{self, label, whole_seconds};
 use super::error::Failure;
@@ -21,6 +23,11 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 /// How long a removal that somebody else has begun is waited for.
 const REMOVAL_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long a container may take to be there whose name the Engine calls taken, and how often it is looked for: a run
+/// that was killed may have asked for it, and the Engine goes on with what nobody waits for.
+const APPEARS_WITHIN: Duration = Duration::from_secs(10);
+const APPEARS_LOOK: Duration = Duration::from_millis(50);
+
 /// What to do with the container that has the name already.
 #[derive(Debug, PartialEq, Eq)]
 enum Found {
@@ -28,24 +35,23 @@ enum Found {
     Reuse,
     /// It is ours, or given to us.
     Replace,
-    /// It is none of our business.
-    Taken,
 }
 
-fn judge(found: &ContainerInspectResponse, spec: &InstanceSpec) -> Found {
+/// `None` when it is none of our business.
+fn judge(found: &ContainerInspectResponse, spec: &InstanceSpec) -> Option<Found> {
     let label = |name: &str| found.config.as_ref()?.labels.as_ref()?.get(name).map(String::as_str);
     match label(label::APP) {
         Some(app) if app == spec.app.as_str() => {
             let whole = !matches!(status(found), Some(Status::DEAD | Status::REMOVING));
             if whole && label(label::FINGERPRINT) == Some(&spec.fingerprint()) {
-                Found::Reuse
+                Some(Found::Reuse)
             } else {
-                Found::Replace
+                Some(Found::Replace)
             }
         }
-        None if spec.adopt => Found::Replace,
+        None if spec.adopt => Some(Found::Replace),
         // Another application's container is taken whatever this one's configuration says about adopting.
-        _ => Found::Taken,
+        _ => None,
     }
 }
 
@@ -63,12 +69,33 @@ fn owner(found: &ContainerInspectResponse) -> Option<&str> {
 }
 
 impl Docker {
+    /// Looks what has the name, and acts on it, again while the Engine says that the name was taken behind that look.
     pub(super) async fn run(&self, spec: &InstanceSpec) -> Result<Instance, RuntimeError> {
         create::check(spec)?;
-        if let Some(found) = self.inspect_name(&spec.slot.name).await? {
+        let until = Instant::now() + APPEARS_WITHIN;
+        loop {
+            let found = match self.inspect_name(&spec.slot.name).await? {
+                None => None,
+                Some(found) => {
+                    let taken = || RuntimeError::NameTaken { name: spec.slot.name.to_string() };
+                    Some((judge(&found, spec).ok_or_else(taken)?, found))
+                }
+            };
+            match Box::pin(self.run_over(spec, found)).await {
+                Err(RuntimeError::NameTaken { .. }) if Instant::now() < until => sleep(APPEARS_LOOK).await,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn run_over(
+        &self,
+        spec: &InstanceSpec,
+        found: Option<(Found, ContainerInspectResponse)>,
+    ) -> Result<Instance, RuntimeError> {
+        if let Some((judged, found)) = found {
             let id = found.id.clone().unwrap_or_default();
-            match judge(&found, spec) {
-                Found::Taken => return Err(RuntimeError::NameTaken { name: spec.slot.name.to_string() }),
+            match judged {
                 Found::Reuse => match self.reuse(spec, &id, &found).await {
                     // A network that it was made with is gone: it can never start again as it is.
                     Err(RuntimeError::Network { .. }) if !is_running(&found) => {}
@@ -166,7 +193,7 @@ impl Docker {
                 // has not taken its own away yet.
                 Err(failure) if settles > 0 && failure.said().is_some_and(Said::is_ambiguous_network) => {
                     settles -= 1;
-                    tokio::time::sleep(network::SETTLE).await;
+                    sleep(network::SETTLE).await;
                 }
                 Err(failure) => {
                     let networks = names.join(", ");
@@ -221,7 +248,7 @@ impl Docker {
     async fn until_gone(&self, id: &str) -> Result<(), RuntimeError> {
         let gone = async {
             while self.inspect(id).await?.is_some() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                sleep(Duration::from_millis(20)).await;
             }
             Ok(())
         };
@@ -254,15 +281,15 @@ mod tests {
         let earlier = [("bluegreen.app", "shop"), ("bluegreen.fingerprint", "0")];
         for adopt in [false, true] {
             spec.adopt = adopt;
-            assert_eq!(judge(&found("running", &ours), &spec), Found::Reuse);
-            assert_eq!(judge(&found("exited", &ours), &spec), Found::Reuse);
-            assert_eq!(judge(&found("dead", &ours), &spec), Found::Replace);
-            assert_eq!(judge(&found("running", &earlier), &spec), Found::Replace);
-            assert_eq!(judge(&found("running", &[("bluegreen.app", "shop")]), &spec), Found::Replace);
-            assert_eq!(judge(&found("running", &theirs), &spec), Found::Taken);
+            assert_eq!(judge(&found("running", &ours), &spec), Some(Found::Reuse));
+            assert_eq!(judge(&found("exited", &ours), &spec), Some(Found::Reuse));
+            assert_eq!(judge(&found("dead", &ours), &spec), Some(Found::Replace));
+            assert_eq!(judge(&found("running", &earlier), &spec), Some(Found::Replace));
+            assert_eq!(judge(&found("running", &[("bluegreen.app", "shop")]), &spec), Some(Found::Replace));
+            assert_eq!(judge(&found("running", &theirs), &spec), None);
         }
-        assert_eq!(judge(&found("running", &[]), &spec), Found::Replace);
+        assert_eq!(judge(&found("running", &[]), &spec), Some(Found::Replace));
         spec.adopt = false;
-        assert_eq!(judge(&found("running", &[]), &spec), Found::Taken);
+        assert_eq!(judge(&found("running", &[]), &spec), None);
     }
 }
