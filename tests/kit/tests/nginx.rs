@@ -95,7 +95,7 @@ fn each_version_on_the_host_serves_without_loss_and_its_reload_does_not() {
         nginx.write_conf("broken.conf", "server { listen @PORT@ }").expect("a file");
         let error = nginx.call(&["-t"]).expect_err("a broken file").to_string();
         assert!(error.contains("broken.conf"), "{error}");
-        assert!(nginx.error_log().expect("a log").contains("signal process started"));
+        assert!(nginx.error_log().expect("a log").contains("reconfiguring"));
         drop(nginx);
         assert!(
             !is_alive(master) && wait_until(Duration::from_secs(2), || !workers.iter().any(|w| is_alive(*w)))
