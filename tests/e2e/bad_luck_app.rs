@@ -34,6 +34,7 @@ fn a_container_that_exits_after_five_seconds_is_refused_by_the_minimal_healthy_t
 #[test]
 #[ignore = "needs Docker and nginx: ./scripts/test"]
 fn a_container_that_is_killed_for_its_memory_is_refused_and_called_so() {
+    // "killed for lack of memory (OOM" where Docker knows, which 20.10 does not always on a busy machine.
     let stage = Stage::with_v1(Kind::HostLive);
     let bad = stage.image_with("v2", &[("OOM", "1")]);
     for restart in ["no", "unless-stopped"] {
@@ -41,7 +42,7 @@ fn a_container_that_is_killed_for_its_memory_is_refused_and_called_so() {
             "memory = \"24m\"\nrestart = \"{restart}\"\n[app.WEB.health]\ntcp = true\nmin_healthy = \"30s\"\n\
              deadline = \"60s\""
         ));
-        stage.rolls_back(&bad, &["lack of memory (OOM", LAST_LINES, "listening on localhost:3000", MEND]);
+        stage.rolls_back(&bad, &["lack of memory", LAST_LINES, "listening on localhost:3000", MEND]);
     }
 }
 

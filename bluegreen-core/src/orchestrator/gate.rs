@@ -19,9 +19,6 @@ const WATCH: Duration = Duration::from_millis(50);
 const DENSE_FOR: Duration = Duration::from_secs(1);
 const DENSE: Duration = Duration::from_millis(5);
 const SLOWEST: Duration = Duration::from_millis(250);
-/// How it ended is told in full only a moment after that it did: Docker learns of a kill for lack of memory apart from
-/// the exit, sometimes later.
-const LAST_WORD: Duration = Duration::from_millis(250);
 /// How a process ends that was killed.
 const KILLED: i64 = 137;
 /// An attempt that was cut short says something by itself once it has lasted so long.
@@ -49,7 +46,7 @@ impl fmt::Display for GateFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { candidate, state, died, deadline, checks, relapse } = self;
         if *died {
-            write!(f, "the candidate {candidate} is {state}")?;
+            write!(f, "the candidate {candidate} is {}", told(state))?;
         } else {
             write!(f, "the candidate {candidate} was not healthy within {} s", deadline.as_secs_f64())?;
         }
@@ -113,13 +110,23 @@ impl Board {
     }
 }
 
+/// A state for a person. Whether a kill was for lack of memory a runtime does not always learn.
+fn told(state: &InstanceState) -> String {
+    let killed = matches!(
+        state,
+        InstanceState::Exited { exit_code: KILLED, oom_killed: false, .. }
+            | InstanceState::Restarting { exit_code: KILLED, oom_killed: false }
+    );
+    if killed { format!("{state} (killed by somebody, or for lack of memory)") } else { state.to_string() }
+}
+
 /// What to say of an instance that runs again.
 fn restarted(now: &Instance) -> InstanceState {
     let times = match now.restarts {
         1 => "once".to_owned(),
         restarts => format!("{restarts} times"),
     };
-    let why = now.last_exit.as_ref().map(|exit| format!(" ({exit})")).unwrap_or_default();
+    let why = now.last_exit.as_ref().map(|exit| format!(" ({})", told(exit))).unwrap_or_default();
     InstanceState::Other(format!("restarted {times} by the runtime{why}"))
 }
 
@@ -148,14 +155,12 @@ impl Orchestrator {
         tokio::select! {
             biased;
             () = self.cancel.cancelled() => Err(Cause::Cancelled),
-            state = self.until_lost(slot, candidate) => {
-                Err(failure(self.last_word(slot, candidate, state).await, true))
-            }
+            state = self.until_lost(slot, candidate) => Err(failure(state, true)),
             outcome = self.until_healthy(candidate, until, &board) => {
                 outcome?;
                 // A candidate that answered and died in the same moment is not healthy.
                 match self.lost(slot, candidate).await? {
-                    Some(state) => Err(failure(self.last_word(slot, candidate, state).await, true)),
+                    Some(state) => Err(failure(state, true)),
                     None => Ok(()),
                 }
             }
@@ -265,20 +270,6 @@ impl Orchestrator {
                 return state;
             }
         }
-    }
-
-    /// What there is to say of a candidate's end, where more may be known in a moment.
-    async fn last_word(&self, slot: &Slot, candidate: &Instance, state: InstanceState) -> InstanceState {
-        let killed = matches!(
-            state,
-            InstanceState::Exited { exit_code: KILLED, oom_killed: false, .. }
-                | InstanceState::Restarting { exit_code: KILLED, oom_killed: false }
-        );
-        if !killed {
-            return state;
-        }
-        sleep(LAST_WORD).await;
-        self.lost(slot, candidate).await.ok().flatten().unwrap_or(state)
     }
 
     /// What the candidate is instead of running since its start; `None` while it runs.
