@@ -147,7 +147,7 @@ fn create_and_start(stage: &Stage, image: &str, version: &str) -> f64 {
     let id = made["Id"].as_str().expect("an id").to_owned();
     engine(&format!("/containers/{id}/start"), &Value::Null);
     // One client at a time, as elsewhere.
-    asking.end();
+    drop(asking);
     // Not earlier: a connection that is tried before there is a container is tried again by the kernel a second later.
     let answered = first_answer(address, version).join().expect("a client");
     let took = ms(answered.duration_since(began));

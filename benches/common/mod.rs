@@ -44,34 +44,25 @@ pub fn first_answer(address: SocketAddr, version: &str) -> JoinHandle<Instant> {
 
 /// Asks at the same pace for as long as it is held, for what is compared with something measured under
 /// [`first_answer`]: on few cores the asking itself takes a part of what Docker could have.
-pub struct Asking {
-    stop: Arc<AtomicBool>,
-    client: Option<JoinHandle<()>>,
-}
+pub struct Asking(Arc<AtomicBool>);
 
 impl Asking {
     pub fn start(address: SocketAddr) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let client = std::thread::spawn(move || {
+        std::thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
                 let _ = get(address);
                 std::thread::sleep(PACE);
             }
         });
-        Self { stop, client: Some(client) }
-    }
-
-    /// No further request; it is not waited for.
-    pub fn end(&self) {
-        self.stop.store(true, Ordering::Relaxed);
+        Self(stop)
     }
 }
 
 impl Drop for Asking {
     fn drop(&mut self) {
-        self.end();
-        let _ = self.client.take().map(JoinHandle::join);
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

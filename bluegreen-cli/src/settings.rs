@@ -25,7 +25,7 @@ pub(crate) struct Target {
     /// Where the journal is, when it is configured.
     pub(crate) state_dir: Option<PathBuf>,
     /// Things that a person should know before it starts.
-    pub(crate) warnings: Vec<String>,
+    pub(crate) warnings: Vec<Warning>,
     /// What to type after a verb to mean this application again.
     pub(crate) again: String,
 }
@@ -147,7 +147,7 @@ fn within(global: &Global, config: Config, app: App) -> Target {
     let mut warnings = Vec::new();
     let open = |slot: &Slot| slot.publish.is_some_and(|publish| publish.ip.is_unspecified());
     if Color::ALL.iter().any(|color| open(app.spec.slots.of(*color))) {
-        warnings.push(OPEN_PORTS.to_owned());
+        warnings.push(OPEN_PORTS);
     }
     let mut again = app.spec.name.to_string();
     if let Some(path) = &global.config {
@@ -169,8 +169,23 @@ fn state_dir_again(global: &Global) -> String {
     global.state_dir.as_deref().map(|dir| format!(" --state-dir {}", quoted(dir))).unwrap_or_default()
 }
 
-pub(crate) const OPEN_PORTS: &str = "the containers' ports are open to every network, past the host's firewall; \
-                          safer: `publish = \"127.0.0.1\"` in bluegreen.toml";
+/// Something that works and could be safer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Warning {
+    pub(crate) found: &'static str,
+    pub(crate) safer: &'static str,
+}
+
+impl std::fmt::Display for Warning {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}; safer: {}", self.found, self.safer)
+    }
+}
+
+pub(crate) const OPEN_PORTS: Warning = Warning {
+    found: "the containers' ports are open to every network, past the host's firewall",
+    safer: "`publish = \"127.0.0.1\"` in bluegreen.toml",
+};
 
 fn choose<'c>(config: &'c Config, wanted: Option<&AppName>) -> Result<&'c App, SettingsError> {
     let names = || config.apps.keys().map(ToString::to_string).collect::<Vec<_>>();
@@ -228,7 +243,7 @@ fn as_the_script(
     let conf = nginx.conf.as_deref().map(quoted).unwrap_or_default();
     let again = format!("{} --nginx-conf {conf}{}", spec.name, state_dir_again(global));
     let app = App { spec, image: None, pull, nginx };
-    let warnings = vec![OPEN_PORTS.to_owned()];
+    let warnings = vec![OPEN_PORTS];
     Ok(Target { app, docker_host: None, state_dir: state_dir(global), warnings, again })
 }
 

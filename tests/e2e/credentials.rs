@@ -68,11 +68,10 @@ fn an_instance_without_a_usable_role_is_refused_soon_and_told_what_to_attach() {
     let stage = EcrStage::new();
     stage.v1();
     let v2 = stage.push("v2", "shop/web:v2");
-    // Without deadlines of ours it would be minutes; how long it takes here depends on what else this machine does.
     for (mode, cause, seconds) in [
-        (ImdsMode::NoRole, "no AWS credentials were found for ecr:BatchGetImage", 15),
-        (ImdsMode::V1Only, "AWS credentials could not be loaded for ecr:BatchGetImage", 15),
-        (ImdsMode::Hop, "for ecr:BatchGetImage; looked in: the environment", 30),
+        (ImdsMode::NoRole, "no AWS credentials were found for ecr:BatchGetImage", 5),
+        (ImdsMode::V1Only, "AWS credentials could not be loaded for ecr:BatchGetImage", 5),
+        (ImdsMode::Hop, "for ecr:BatchGetImage; looked in: the environment", 15),
     ] {
         let imds = FakeImds::start(mode).expect("metadata");
         let (ran, took) = timed(&mut with_metadata(&stage, &imds, &v2.uri));
@@ -96,7 +95,7 @@ fn no_credentials_anywhere_is_refused_at_once() {
         "exit code 10",
         NEXT,
     ]);
-    assert!(took < Duration::from_secs(15), "{took:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
     stage.only_v1_serves();
 }
 
@@ -139,7 +138,7 @@ fn an_api_that_takes_the_question_and_never_answers_is_given_up() {
         "cannot be reached",
         "next: check this host's way to the registry",
     ]);
-    assert!(took > Duration::from_secs(5) && took < Duration::from_secs(75), "{took:?}");
+    assert!(took > Duration::from_secs(5) && took < Duration::from_secs(45), "{took:?}");
     assert!(api.count("BatchGetImage") >= 3, "a lost packet must not decide");
     stage.only_v1_serves();
 }

@@ -83,7 +83,7 @@ fn a_receipt_counts_what_nginx_logs_and_sees_an_outage() {
     let (least, most) = (answers[last].0 - answers[first].0, answers[last + 1].0 - answers[first - 1].0);
     let gap = number(&seen["longest_gap_us"]) / 1000;
     assert!(
-        least > 800 && (least - 300..=most + 300).contains(&gap),
+        least > 800 && (least - 200..=most + 200).contains(&gap),
         "an outage of {least} to {most} ms looked like {gap} ms"
     );
     assert_eq!((&seen["before"]["color"], &seen["after"]["color"]), (&"blue".into(), &"green".into()));

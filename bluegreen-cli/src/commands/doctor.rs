@@ -16,7 +16,7 @@ use crate::args::{AppArgs, ImageArgs};
 use crate::exit::Exit;
 use crate::explain;
 use crate::output::{Verdict, plain};
-use crate::settings::{self, SettingsError, Target};
+use crate::settings::{self, SettingsError, Target, Warning};
 
 const COMMAND: &str = "doctor";
 
@@ -89,10 +89,7 @@ pub(super) fn doctor(cx: &Context, args: &ImageArgs) -> Verdict {
 
 /// What a deploy warns of before it does anything.
 pub(super) fn configured(target: &Target) -> Vec<Finding> {
-    let finding = |warning: &String| {
-        let (found, safer) = warning.split_once("; safer: ").unwrap_or((warning, "see the configuration"));
-        Finding::warns("config", found, safer)
-    };
+    let finding = |warning: &Warning| Finding::warns("config", warning.found, warning.safer);
     target.warnings.iter().map(finding).collect()
 }
 

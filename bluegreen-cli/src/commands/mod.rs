@@ -78,7 +78,7 @@ impl Context {
         verb: impl AsyncFnOnce(&Orchestrator) -> Result<Verdict, Failure>,
     ) -> Verdict {
         for warning in &target.warnings {
-            self.out.warn(warning);
+            self.out.warn(&warning.to_string());
         }
         Self::block_on(command, async {
             match ports::connect(target, &self.env) {

@@ -306,7 +306,7 @@ fn a_doctor_says_the_worst_last_and_what_to_do_about_it() {
 #[test]
 fn a_doctor_tells_of_what_a_deploy_warns_of() {
     let world = world();
-    let target = Target { warnings: vec![OPEN_PORTS.to_owned()], ..target(&world) };
+    let target = Target { warnings: vec![OPEN_PORTS], ..target(&world) };
     let [finding] = &doctor::configured(&target)[..] else { panic!("one warning, one finding") };
     assert_eq!((finding.check, finding.level), ("config", Level::Warns));
     assert!(finding.found.ends_with("past the host's firewall"), "{}", finding.found);

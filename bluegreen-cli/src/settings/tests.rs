@@ -51,7 +51,7 @@ fn the_scripts_inputs_alone_mean_what_the_script_does() {
     assert!(spec.adopt);
     assert_eq!(target.app.nginx.mode, Mode::Rewrite);
     assert!(target.app.nginx.in_container());
-    assert!(target.warnings[0].contains("publish = \"127.0.0.1\""), "the safer setting is named");
+    assert!(target.warnings[0].to_string().contains("publish = \"127.0.0.1\""), "the safer setting is named");
     assert!(target.again.starts_with("web --nginx-conf /"), "{}", target.again);
 }
 

@@ -246,8 +246,7 @@ impl ContainerRuntime for Docker {
     }
 
     async fn ensure_running(&self, spec: &InstanceSpec) -> Result<Instance, RuntimeError> {
-        // Much goes on in it: on the heap, so that a caller's own future stays small.
-        Box::pin(self.run(spec)).await
+        self.run(spec).await
     }
 
     async fn list(&self, app: &AppName) -> Result<Vec<Instance>, RuntimeError> {

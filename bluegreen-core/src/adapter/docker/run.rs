@@ -6,7 +6,6 @@ use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum as Stat
 use bollard::query_parameters::{
     CreateContainerOptions, RemoveContainerOptions, RenameContainerOptions, StopContainerOptions,
 };
-
 use tokio::time::{Instant, sleep};
 
 use super::answer::Said;
@@ -81,6 +80,7 @@ impl Docker {
                     Some((judge(&found, spec).ok_or_else(taken)?, found))
                 }
             };
+            // Much goes on in it: on the heap, so that a caller's own future stays small.
             match Box::pin(self.run_over(spec, found)).await {
                 Err(RuntimeError::NameTaken { .. }) if Instant::now() < until => sleep(APPEARS_LOOK).await,
                 outcome => return outcome,

@@ -1,10 +1,11 @@
 use std::time::Duration;
 
 use super::{Broken, Rules};
-use crate::model::{AppName, AppSpec, Color, DeploymentId, Digest, Endpoint, ImageRef, Release, Slot, Slots};
+use crate::model::{AppName, Color, DeploymentId, Digest, ImageRef, Release};
 use crate::plan::Step;
 use crate::port::{Holder, Journal, JournalError};
 use crate::state::{Entry, Outcome, Record, Verb};
+use crate::testing::World;
 
 const RULES: Rules = Rules("Journal");
 
@@ -84,11 +85,8 @@ async fn queue(journal: &dyn Journal, app: &AppName) -> Result<(), Broken> {
 
 /// The records of a run that was taken back, with text that has to be kept as it is.
 fn run(app: &AppName) -> Vec<Record> {
-    let slot = |color: Color| {
-        let name = format!("{app}-{color}").parse().expect("a name");
-        Slot::new(color, name, 3000, Endpoint::new("127.0.0.1", 3000).expect("an endpoint"))
-    };
-    let spec = AppSpec::new(app.clone(), Slots { blue: slot(Color::Blue), green: slot(Color::Green) });
+    let mut spec = World::new().spec();
+    spec.name = app.clone();
     let deployment: DeploymentId = "contract-0".parse().expect("an id");
     let image: ImageRef = "registry.test/contract:1".parse().expect("a reference");
     let image = image.pin(Digest::new(format!("sha256:{:064x}", 1)).expect("a digest"));
