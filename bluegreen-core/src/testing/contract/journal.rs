@@ -60,6 +60,9 @@ async fn lock(journal: &dyn Journal, app: &AppName) -> Result<(), Broken> {
         &refused,
         |refused| matches!(refused, Err(JournalError::Held { holder }) if holder.as_deref() == Some(&first)),
     )?;
+    RULES.hold("an attempt that was refused changes nothing", &look().await?, |queue| {
+        queue.held && queue.holder.as_ref() == Some(&first)
+    })?;
     drop(lease);
     RULES.hold("a dropped lease lets go", &look().await?, |queue| !queue.held)?;
     drop(RULES.answered(TAKEN, journal.lock(app, &second).await)?);
