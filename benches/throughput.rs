@@ -1,12 +1,13 @@
 //! What the live switch costs a request: nginx with its include against the same nginx with a plain `proxy_pass`
-//! to the same upstream, connections to it kept alive in both.
+//! to the same upstream, connections to it kept alive in both; and against one to an upstream of a single server, which
+//! is what a user has who switches by hand.
 //!
 //! ```text
-//! cargo bench --bench throughput        24 pairs of 2 s each way; BENCH_ROUNDS=3 for fewer
+//! cargo bench --bench throughput        24 rounds of 2 s each way; BENCH_ROUNDS=3 for fewer
 //! ```
 //!
-//! Measured in pairs, one right after the other and each pair in the other order than the one before, by wrk, which we
-//! did not write.
+//! Measured in rounds, one way right after the other and each round in another order than the one before, by wrk,
+//! which we did not write.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads clocks and the environment")]
 
@@ -24,6 +25,7 @@ use stage::{Kind, Stage};
 
 const SECONDS: u32 = 2;
 const CONNECTIONS: u32 = 16;
+const LIVE: &str = "live switch";
 
 fn main() {
     if find_program("wrk").is_none() {
@@ -37,38 +39,74 @@ fn main() {
     );
     stage.deploy("v1");
     let upstream = stage.endpoint(false);
-    let (live, plain) = (free_port(), free_port());
-    // Both locations are the user's own, with the same lines but for how the upstream is chosen.
-    let common = "proxy_http_version 1.1; proxy_set_header Connection \"\";";
     let include = stage.nginx.conf_dir().join(format!("bluegreen/{}.location", stage.app));
-    let text = format!(
-        "upstream plain {{ server {upstream} max_fails=0; keepalive 16; keepalive_timeout 2s; }}\n\
-         server {{ listen {plain}; location / {{ {common} proxy_pass http://plain; }} }}\n\
-         server {{ listen {live}; location / {{ {common} include {}; }} }}\n",
-        include.display()
-    );
-    stage.nginx.write_conf("throughput.conf", &text).expect("the servers");
+    let mut ways = [
+        Way::new(LIVE, format!("include {};", include.display()), "–"),
+        Way::new(
+            "plain proxy_pass to the same upstream",
+            format!("proxy_pass http://bluegreen_{}_blue;", stage.app.replace(['-', '.'], "_")),
+            "≥ 0.95",
+        ),
+        Way::new("plain proxy_pass to a single server", "proxy_pass http://single;".to_owned(), "–"),
+    ];
+    let mut conf =
+        format!("upstream single {{ server {upstream} max_fails=0; keepalive 16; keepalive_timeout 2s; }}\n");
+    conf.extend(ways.iter().map(Way::server));
+    stage.nginx.write_conf("throughput.conf", &conf).expect("the servers");
     stage.nginx.reload().expect("a reload");
     std::thread::sleep(std::time::Duration::from_millis(500));
-    let (mut with, mut without, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    wrk(live, 1);
-    wrk(plain, 1);
-    for round in 0..rounds {
-        let (first, second) = if round % 2 == 0 { (live, plain) } else { (plain, live) };
-        let (first, second) = (wrk(first, SECONDS), wrk(second, SECONDS));
-        let (a, b) = if round % 2 == 0 { (first, second) } else { (second, first) };
-        with.push(a);
-        without.push(b);
-        ratios.push(a / b);
+    for way in &ways {
+        wrk(way.port, 1);
     }
-    let mut table = Table::new(&["nginx", "requests/s, median", "range", "ratio, median of pairs", "wanted"]);
-    let row = |name: &str, rates: &[f64], ratio: String, wanted: &str| {
-        [name.to_owned(), format!("{:.0}", median(rates)), range(rates), ratio, wanted.to_owned()]
-    };
-    table.row(&row("plain proxy_pass", &without, "1".to_owned(), "–"));
-    let ratio = format!("{:.3} ({:.3}–{:.3})", median(&ratios), least(&ratios), most(&ratios));
-    table.row(&row("live switch", &with, ratio, "≥ 0.95"));
-    table.print(&format!("Throughput ({rounds} pairs of {SECONDS} s, {CONNECTIONS} connections, wrk)"));
+    for round in 0..rounds {
+        // Each way comes first, second and third as often as the others.
+        ways.rotate_left(1);
+        if round % 3 == 0 {
+            ways.reverse();
+        }
+        for way in &mut ways {
+            way.rates.push(wrk(way.port, SECONDS));
+        }
+    }
+    let live = ways.iter().find(|way| way.name == LIVE).expect("one of them").rates.clone();
+    ways.sort_by(|a, b| median(&a.rates).total_cmp(&median(&b.rates)));
+    let mut table =
+        Table::new(&["nginx", "requests/s, median", "range", "live switch / it, median", "wanted"]);
+    for way in &ways {
+        let ratios: Vec<f64> = live.iter().zip(&way.rates).map(|(live, other)| live / other).collect();
+        let ratio = match way.name {
+            LIVE => "1".to_owned(),
+            _ => format!("{:.3} ({:.3}–{:.3})", median(&ratios), least(&ratios), most(&ratios)),
+        };
+        let rate = format!("{:.0}", median(&way.rates));
+        table.row(&[way.name.to_owned(), rate, range(&way.rates), ratio, way.wanted.to_owned()]);
+    }
+    table.print(&format!("Throughput ({rounds} rounds of {SECONDS} s, {CONNECTIONS} connections, wrk)"));
+}
+
+/// One way to choose the upstream, in a virtual server of its own.
+struct Way {
+    name: &'static str,
+    /// What is in place of the user's `proxy_pass`.
+    line: String,
+    /// What the live switch should reach of its rate.
+    wanted: &'static str,
+    port: u16,
+    rates: Vec<f64>,
+}
+
+impl Way {
+    fn new(name: &'static str, line: String, wanted: &'static str) -> Self {
+        Self { name, line, wanted, port: free_port(), rates: Vec::new() }
+    }
+
+    /// The location is a user's own, with the same lines but for how the upstream is chosen.
+    fn server(&self) -> String {
+        format!(
+            "server {{ listen {}; location / {{ proxy_http_version 1.1; proxy_set_header Connection \"\"; {} }} }}\n",
+            self.port, self.line
+        )
+    }
 }
 
 fn least(values: &[f64]) -> f64 {
