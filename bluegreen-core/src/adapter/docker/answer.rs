@@ -93,8 +93,15 @@ pub(super) fn of_pull(said: &Said) -> PullMeaning {
         "no such host",
         "connection refused",
         "connection reset by peer",
+        "broken pipe",
+        "use of closed network connection",
+        // The Engine's HTTP client, about a connection that was cut while it was idle, or in the middle of an answer.
+        "server closed idle connection",
+        "transport connection broken",
+        "client connection lost",
         "i/o timeout",
         "TLS handshake timeout",
+        "timeout awaiting response headers",
         "Client.Timeout exceeded",
         "request canceled",
         "context deadline exceeded",
@@ -250,6 +257,7 @@ mod tests {
             (in_stream("write /var/lib/docker/tmp/GetImageBlob1: no space left on device"), DiskFull),
             (in_stream("unexpected EOF"), Unreachable),
             (said(500, "Get \"https://r.example/v2/\": EOF"), Unreachable),
+            (said(500, "Get \"http://r.example/v2/\": http: server closed idle connection"), Unreachable),
             (said(400, "invalid reference format"), Other),
             // From the Engine's source and the registries' documentation, not seen here.
             (
