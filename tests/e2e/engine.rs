@@ -80,10 +80,11 @@ impl OnEngine {
         if running.is_empty() { deploy() } else { self.stage.watched(&VERSIONS, deploy) }
     }
 
-    /// As [`deploy_next`](Self::deploy_next), after a power cut. Docker 20.10, cut off while it published a port, may
-    /// hold that port for nobody until it is started once more (about every third time, measured). Then nothing
-    /// changes, and the deploy says what helps; and that helps.
-    fn deploy_after_power_cut(&mut self, of: &str) {
+    /// As [`deploy_next`](Self::deploy_next), after the Engine ended in the middle of a start. Docker 20.10, cut off while
+    /// it published a port, may hold that port for nobody until it is started once more (about every third time after
+    /// a power cut, every sixth after a TERM, measured). Then nothing changes, and the deploy says what helps; and that
+    /// helps.
+    fn deploy_after_cut(&mut self, of: &str) {
         let ran = self.try_next();
         if !ran.err.contains("port is already allocated") {
             ran.expect(0);
@@ -175,6 +176,11 @@ fn an_engine_that_is_restarted_with_all_containers_in_the_middle_is_settled_by_t
             on.engine.down(signal);
             on.engine.up().expect("it starts again");
         });
+        // Seldom (once in some 200) it loses sight of what it just started, which may have the address of what serves.
+        for id in on.engine.out_of_sight().expect("containerd") {
+            eprintln!("{step}: Docker does not know that {id} runs");
+            on.engine.end_out_of_sight(&id).expect("it ends");
+        }
         let committed = run.saw("step-succeeded", "verify");
         let codes: &[i32] = if committed { &[0, 40] } else { &[20, 30] };
         assert!(codes.contains(&ran.code), "{step}: {}\n{}\n{}", ran.code, ran.out, ran.err);
@@ -182,7 +188,7 @@ fn an_engine_that_is_restarted_with_all_containers_in_the_middle_is_settled_by_t
         let serves = || on.stage.version().as_deref() == Some(VERSIONS[on.serving]);
         let back = ran.code != 20 || process::wait_until(PATIENCE, serves);
         assert!(back, "{step}: rolled back, and {:?} serves\n{}", on.stage.version(), ran.out);
-        on.deploy_next(step);
+        on.deploy_after_cut(step);
     }
 }
 
@@ -201,6 +207,18 @@ fn a_host_that_loses_power_at_a_step_comes_back_with_one_version_and_the_next_de
         ran.expect(-1);
         assert!(process::wait_until(PATIENCE, || on.stage.version().is_some()), "{step}: nothing serves");
         on.stage.bluegreen(&["status"]).expect(0).says(&["UNFINISHED", "next: bluegreen recover"]);
-        on.deploy_after_power_cut(step);
+        on.deploy_after_cut(step);
     }
+}
+
+#[test]
+#[ignore = "needs Docker and nginx: ./scripts/test"]
+fn a_kept_container_that_docker_lost_sight_of_does_not_stop_the_next_deploy() {
+    let mut on = OnEngine::new(false);
+    let kept = on.stage.place("blue");
+    on.engine.start_out_of_sight(&kept).expect("it runs");
+    assert_eq!(on.engine.out_of_sight().expect("containerd").len(), 1);
+    let refused = on.engine.docker(["start", &kept]).expect_err("Docker cannot start it").to_string();
+    assert!(refused.contains("id already in use"), "{refused}");
+    on.deploy_next("out of sight");
 }

@@ -41,6 +41,11 @@ impl Said {
         self.has("already exists in network")
     }
 
+    /// It runs, and the Engine does not know: it was killed, or stopped, while it started the container.
+    pub(super) fn is_out_of_sight(&self) -> bool {
+        self.has("id already in use")
+    }
+
     pub(super) fn is_disk_full(&self) -> bool {
         self.has("no space left on device")
     }
@@ -395,6 +400,7 @@ mod tests {
     #[test]
     fn the_rest() {
         assert!(said(409, "removal of container 12ab is already in progress").is_removal_in_progress());
+        assert!(said(409, "id already in use").is_out_of_sight());
         assert!(said(500, "Multiple IDs found with provided prefix: ab").is_ambiguous_prefix());
         assert!(
             said(

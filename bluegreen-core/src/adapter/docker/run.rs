@@ -67,6 +67,16 @@ fn owner(found: &ContainerInspectResponse) -> Option<&str> {
     found.config.as_ref()?.labels.as_ref()?.get(label::APP).map(String::as_str)
 }
 
+/// Whether it can never start again as it is: a network that it was made with is gone, or the Engine has lost sight of
+/// its process, which no stop, removal or restart of the Engine ends (20.10).
+fn is_beyond_starting(error: &RuntimeError) -> bool {
+    match error {
+        RuntimeError::Network { .. } => true,
+        RuntimeError::Other { source, .. } => source.downcast_ref().is_some_and(Said::is_out_of_sight),
+        _ => false,
+    }
+}
+
 impl Docker {
     /// Looks what has the name, and acts on it, again while the Engine says that the name was taken behind that look.
     pub(super) async fn run(&self, spec: &InstanceSpec) -> Result<Instance, RuntimeError> {
@@ -97,8 +107,7 @@ impl Docker {
             let id = found.id.clone().unwrap_or_default();
             match judged {
                 Found::Reuse => match self.reuse(spec, &id, &found).await {
-                    // A network that it was made with is gone: it can never start again as it is.
-                    Err(RuntimeError::Network { .. }) if !is_running(&found) => {}
+                    Err(error) if !is_running(&found) && is_beyond_starting(&error) => {}
                     outcome => return outcome,
                 },
                 Found::Replace => {}
