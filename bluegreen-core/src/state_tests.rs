@@ -17,8 +17,12 @@ fn release(color: Color, number: u64) -> Release {
     Release::new(spec.instance(color, image, DeploymentId::new(format!("d{number}")).unwrap()))
 }
 
+fn color_of(number: u64) -> Color {
+    if number.is_multiple_of(2) { Color::Green } else { Color::Blue }
+}
+
 fn begun(number: u64, verb: Verb) -> Record {
-    let color = if number.is_multiple_of(2) { Color::Green } else { Color::Blue };
+    let color = color_of(number);
     let candidate = Box::new(release(color, number));
     let deployment = candidate.deployment().clone();
     Record::Begun {
@@ -64,6 +68,7 @@ proptest! {
         let all: Vec<Record> = (1..).zip(&fails).flat_map(|(number, fails_at)| run(number, *fails_at)).collect();
         let cut = cut.index(all.len() + 1);
         let state = AppState::replay(&entries(all[..cut].iter().cloned())).unwrap();
+        prop_assert_eq!(state.records, cut as u64);
         if let Some(open) = state.open() {
             match open.resume() {
                 Resume::Nothing => prop_assert!(false, "an open run needs something done"),
@@ -90,6 +95,24 @@ proptest! {
         let expected = committed.iter().rev().nth(1).map(|number| format!("d{number}"));
         let target = state.rollback_target().map(|release| release.deployment().to_string());
         prop_assert_eq!(target, expected);
+    }
+
+    /// A place has what was committed there last: neither a run that was taken back gives it, nor one that is open.
+    #[test]
+    fn a_place_has_what_was_committed_there_last(fails in prop::collection::vec(prop::option::of(0_usize..5), 1..8)) {
+        let (last, settled) = fails.split_last().expect("one at least");
+        let mut all: Vec<Record> = (1..).zip(settled).flat_map(|(number, fails_at)| run(number, *fails_at)).collect();
+        let mut open = run(fails.len() as u64, *last);
+        open.pop();
+        all.extend(open);
+        let state = AppState::replay(&entries(all)).unwrap();
+        for color in Color::ALL {
+            let committed = (1_u64..).zip(settled).filter(|(_, fails_at)| fails_at.is_none());
+            let here = committed.map(|(number, _)| number).filter(|number| color_of(*number) == color);
+            let expected = here.last().map(|number| release(color, number).deployment().clone());
+            let found = state.release_in(color).map(|release| release.deployment().clone());
+            prop_assert_eq!(found, expected);
+        }
     }
 }
 
