@@ -469,6 +469,7 @@ async fn plan_says_what_deploy_would_do_and_touches_nothing() {
     let lines: Vec<String> =
         plan.steps.iter().map(|step| format!("{}: {}", step.step, step.detail)).collect();
     insta::assert_snapshot!(lines.join("\n"));
+    assert_eq!(plan.changes.len(), 1, "what the proxy would change: {plan:?}");
     assert_eq!((world.journal().len(), world.containers()), (records, containers));
 }
 

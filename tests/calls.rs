@@ -1,0 +1,158 @@
+//! Calls on the ports: how long one may take, how often one that may work a moment later is made (paused time shows it
+//! to the millisecond), and that a failure which stops nothing is told.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bluegreen_core::event::{Event, Observer};
+use bluegreen_core::model::{ImageRef, PinnedImage};
+use bluegreen_core::orchestrator::{Cause, Orchestrator, Request};
+use bluegreen_core::port::{Credentials, Holder, Registry, RegistryError};
+use bluegreen_core::testing::{Fault, When, World};
+use tokio::time::Instant;
+
+fn request(tag: &str) -> Request {
+    Request::new(format!("registry.test/web:{tag}").parse().unwrap(), tag.parse().unwrap())
+}
+
+/// Fails every time, each time after a while.
+#[derive(Debug)]
+struct Fails {
+    after: Duration,
+    transient: bool,
+    calls: AtomicU32,
+}
+
+#[async_trait]
+impl Registry for Fails {
+    async fn resolve(&self, image: &ImageRef) -> Result<PinnedImage, RegistryError> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(self.after).await;
+        let (registry, source) = (image.to_string(), "planned".into());
+        Err(if self.transient {
+            RegistryError::Unreachable { registry, source }
+        } else {
+            RegistryError::AccessDenied { registry, source }
+        })
+    }
+
+    async fn credentials(&self, _: &PinnedImage) -> Result<Option<Credentials>, RegistryError> {
+        Ok(None)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Warnings(Mutex<Vec<String>>);
+
+impl Observer for Warnings {
+    fn on_event(&self, event: &Event) {
+        if let Event::Warning { message } = event {
+            self.0.lock().unwrap().push(message.clone());
+        }
+    }
+}
+
+/// How often a registry was asked within 10 s, how many milliseconds that took, and what was told of it.
+async fn asked(after: Duration, transient: bool) -> (u32, u128, Vec<String>) {
+    let world = World::new();
+    let (mut spec, mut ports) = (world.spec(), world.ports());
+    let registry = Arc::new(Fails { after, transient, calls: AtomicU32::new(0) });
+    (spec.limits.registry, ports.registry) = (Duration::from_secs(10), registry.clone());
+    let (told, began) = (Arc::new(Warnings::default()), Instant::now());
+    let failure = Orchestrator::new(ports, spec).observed_by(told.clone()).deploy(request("1")).await;
+    assert!(matches!(failure.unwrap_err().cause, Cause::Registry(_)));
+    let told = told.0.lock().unwrap().clone();
+    (registry.calls.load(Ordering::Relaxed), began.elapsed().as_millis(), told)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_work_a_moment_later_is_asked_four_times_and_told_of_once() {
+    let (calls, took, told) = asked(Duration::ZERO, true).await;
+    assert_eq!((calls, took), (4, 250 + 500 + 1000));
+    assert!(told.len() == 1 && told[0].ends_with("planned; trying 3 more times"), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_attempt_begins_when_the_time_is_over() {
+    assert_eq!(asked(Duration::from_millis(9_800), true).await, (1, 9_800, vec![]));
+    // 4 s, a pause, 4 s, a pause, and the third ends behind the limit, which counts from the first attempt's begin.
+    let (calls, took, _) = asked(Duration::from_secs(4), true).await;
+    assert_eq!((calls, took), (3, 3 * 4_000 + 250 + 500));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_will_not_work_a_moment_later_either_is_asked_once() {
+    assert_eq!(asked(Duration::ZERO, false).await, (1, 0, vec![]));
+}
+
+/// The limit in seconds of a deploy's call of an operation that hangs.
+async fn limit_of(operation: &str) -> u64 {
+    let world = World::new();
+    let mut spec = world.spec();
+    spec.options.stop_timeout = Some(Duration::from_secs(20));
+    for tag in ["1", "2"] {
+        world.publish(&format!("registry.test/web:{tag}"));
+    }
+    Orchestrator::new(world.ports(), spec.clone()).deploy(request("1")).await.unwrap();
+    world.fault_always(operation, Fault::Hang, When::Before);
+    let failure = Orchestrator::new(world.ports(), spec).deploy(request("2")).await.unwrap_err();
+    let Cause::Timeout { after, .. } = failure.cause else { panic!("{failure:?}") };
+    after.as_secs()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_has_the_containers_own_time_beside_the_runtimes() {
+    assert_eq!(limit_of("runtime.ensure_stopped").await, 60 + 20);
+    assert_eq!(limit_of("runtime.ensure_running").await, 60);
+    assert_eq!(limit_of("proxy.check").await, 30);
+}
+
+/// The warnings of a deploy that does what it is for although an operation fails once.
+async fn of_a_deploy_where(operation: &str) -> Vec<String> {
+    let world = World::new();
+    let mut spec = world.spec();
+    spec.retain.releases = 0;
+    spec.retain.min_free = 1;
+    for tag in ["1", "2", "3"] {
+        world.publish(&format!("registry.test/web:{tag}"));
+    }
+    for tag in ["1", "2"] {
+        Orchestrator::new(world.ports(), spec.clone()).deploy(request(tag)).await.unwrap();
+    }
+    let told = Arc::new(Warnings::default());
+    world.fault_at(operation, Fault::Fail, When::Before);
+    Orchestrator::new(world.ports(), spec).observed_by(told.clone()).deploy(request("3")).await.unwrap();
+    assert_eq!(world.serving().unwrap().tag, "3");
+    assert_eq!(world.violations(), Vec::<String>::new());
+    told.0.lock().unwrap().clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_goes_wrong_and_stops_nothing_is_told_once() {
+    for (operation, says) in [
+        ("journal.enqueue", "planned"),
+        ("runtime.free_space", "planned"),
+        ("proxy.in_flight", "planned"),
+        ("runtime.ensure_image_removed", "was not removed"),
+    ] {
+        let told = of_a_deploy_where(operation).await;
+        assert!(told.len() == 1 && told[0].contains(says), "{operation}: {told:?}");
+    }
+    assert_eq!(of_a_deploy_where("nothing").await, Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_at_work_is_told_and_nobody_else() {
+    let world = World::new();
+    let run = Orchestrator::new(world.ports(), world.spec());
+    assert!(!run.at_work().await.unwrap().held);
+    let holder = Holder::new(1, "here", "deploy", "d".parse().unwrap());
+    let lease = world.ports().journal.lock(&world.spec().name, &holder).await.unwrap();
+    let queue = run.at_work().await.unwrap();
+    assert!(queue.held);
+    assert_eq!(queue.holder.unwrap().deployment, holder.deployment);
+    drop(lease);
+    assert!(!run.at_work().await.unwrap().held);
+}
