@@ -9,7 +9,10 @@ use async_trait::async_trait;
 use bluegreen_core::event::{Event, Observer};
 use bluegreen_core::model::{ImageRef, PinnedImage};
 use bluegreen_core::orchestrator::{Cause, Orchestrator, Request};
-use bluegreen_core::port::{Credentials, Holder, Registry, RegistryError};
+use bluegreen_core::plan::Step;
+use bluegreen_core::port::{
+    Credentials, Holder, MockContainerRuntime, Registry, RegistryError, RuntimeError,
+};
 use bluegreen_core::testing::{Fault, When, World};
 use tokio::time::Instant;
 
@@ -85,6 +88,29 @@ async fn no_attempt_begins_when_the_time_is_over() {
 #[tokio::test(start_paused = true)]
 async fn what_will_not_work_a_moment_later_either_is_asked_once() {
     assert_eq!(asked(Duration::ZERO, false).await, (1, 0, vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_is_made_again_while_the_registry_may_come_back_and_once_with_a_fresh_token() {
+    let errors: [(fn() -> RuntimeError, usize); 3] = [
+        (|| RuntimeError::RegistryUnreachable { image: "web:1".to_owned(), source: "planned".into() }, 4),
+        (|| RuntimeError::PullDenied { image: "web:1".to_owned(), source: "planned".into() }, 2),
+        (|| RuntimeError::DiskFull { source: "planned".into() }, 1),
+    ];
+    for (error, times) in errors {
+        let mut runtime = MockContainerRuntime::new();
+        runtime.expect_list().returning(|_| Ok(vec![]));
+        runtime.expect_find().returning(|_| Ok(None));
+        runtime.expect_has_image().returning(|_| Ok(false));
+        runtime.expect_free_space().returning(|| Ok(None));
+        runtime.expect_ensure_image().times(times).returning(move |_, _, _| Err(error()));
+        let world = World::new();
+        world.publish("registry.test/web:1");
+        let mut ports = world.ports();
+        ports.runtime = Arc::new(runtime);
+        let failure = Orchestrator::new(ports, world.spec()).deploy(request("1")).await.unwrap_err();
+        assert_eq!(failure.step, Some(Step::Pull), "{failure:?}");
+    }
 }
 
 /// The limit in seconds of a deploy's call of an operation that hangs.
