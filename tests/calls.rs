@@ -182,3 +182,29 @@ async fn who_is_at_work_is_told_and_nobody_else() {
     drop(lease);
     assert!(!run.at_work().await.unwrap().held);
 }
+
+/// A first deploy whose call of this number ends in a fault, and the numbers of all calls of the journal's writing.
+async fn deploy_with(fault: Option<(usize, When)>) -> (World, Result<(), Cause>, Vec<usize>) {
+    let world = World::new();
+    world.publish("registry.test/web:1");
+    if let Some((number, when)) = fault {
+        world.fault_at_call(number, Fault::Fail, when);
+    }
+    let ended = Orchestrator::new(world.ports(), world.spec()).deploy(request("1")).await;
+    assert_eq!(world.violations(), Vec::<String>::new());
+    let numbered = world.calls().into_iter().enumerate();
+    let writes = numbered.filter(|(_, call)| call.starts_with("journal.append")).map(|(number, _)| number);
+    (world, ended.map(drop).map_err(|failure| failure.cause), writes.collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_the_journal_has_is_no_failure_although_its_answer_was_lost() {
+    let (whole, ended, writes) = deploy_with(None).await;
+    ended.unwrap();
+    for number in writes {
+        let (world, ended, _) = deploy_with(Some((number, When::After))).await;
+        assert!(ended.is_ok(), "{ended:?} at call {number}, {}", whole.calls()[number]);
+        assert_eq!(world.journal().len(), whole.journal().len());
+        assert_eq!(world.serving().unwrap().tag, "1");
+    }
+}

@@ -484,4 +484,9 @@ async fn status_names_what_does_not_fit_together() {
     world.tamper_proxy(Some(Color::Blue));
     let status = orchestrator(&world).status().await.unwrap();
     insta::assert_snapshot!(status.findings.join("\n"));
+    let mut elsewhere = world.spec();
+    elsewhere.slots.green.name = "web-verde".parse().unwrap();
+    let status = Orchestrator::new(world.ports(), elsewhere).status().await.unwrap();
+    assert!(status.findings.contains(&"container web-green (running) is in neither place".to_owned()));
+    assert!(!status.findings.iter().any(|finding| finding.contains("web-blue (")), "{:?}", status.findings);
 }

@@ -223,3 +223,13 @@ async fn images_are_pruned_before_the_room_is_looked_at() {
     assert!(removals <= 16, "{removals}");
     assert_eq!(world.images().len(), 2);
 }
+
+/// Somebody pointed the proxy at the warm one by hand. What is asked for serves then, whatever the journal says.
+#[tokio::test(start_paused = true)]
+async fn one_that_serves_although_the_journal_says_the_other_is_left_where_it_is() {
+    let world = world().await;
+    world.tamper_proxy(Some(Color::Blue));
+    let report = try_deploy(&world, "1").await.unwrap();
+    assert_eq!((report.unchanged, report.candidate), (true, Color::Blue));
+    assert_eq!(world.serving().unwrap().tag, "1");
+}

@@ -222,7 +222,7 @@ impl Orchestrator {
         observed: &Observed,
     ) -> Result<Report, Failure> {
         let Opened { _lease, mut log, recovered } = opened;
-        let mut report = match self.prepare(log.state(), observed, &deployment, &target) {
+        let mut report = match self.prepare(observed, &deployment, &target) {
             Prepared::Unchanged { release } => {
                 let report = self.confirm(deployment, &target, release).await?;
                 // No run needs the place of what is kept warm. That it cannot be stopped is no failure of this one.

@@ -77,7 +77,6 @@ impl Orchestrator {
 
     pub(super) fn prepare(
         &self,
-        state: &AppState,
         observed: &Observed,
         deployment: &DeploymentId,
         target: &Target,
@@ -94,8 +93,7 @@ impl Orchestrator {
         let answering = observed.answering();
         match observed.serving.color {
             Some(active) if !target.force && serves(active) => {
-                let recorded = state.current().filter(|current| current.color() == active).cloned();
-                Prepared::Unchanged { release: Box::new(recorded.unwrap_or_else(|| release(active))) }
+                Prepared::Unchanged { release: Box::new(release(active)) }
             }
             _ => {
                 let candidate = answering.map_or(Color::Blue, Color::other);
@@ -179,14 +177,13 @@ impl Orchestrator {
             verb: Verb::Deploy,
             force: request.force,
         };
-        let (candidate, previous, unchanged) =
-            match self.prepare(&state, &observed?, &request.deployment, &target) {
-                Prepared::Unchanged { release } => (release, None, true),
-                Prepared::Run { candidate, previous } => {
-                    self.check_receipt().await?;
-                    (candidate, previous, false)
-                }
-            };
+        let (candidate, previous, unchanged) = match self.prepare(&observed?, &request.deployment, &target) {
+            Prepared::Unchanged { release } => (release, None, true),
+            Prepared::Run { candidate, previous } => {
+                self.check_receipt().await?;
+                (candidate, previous, false)
+            }
+        };
         let previous_slot = previous.map(|color| self.spec.slots.of(color));
         let describe =
             |step: crate::plan::Step| PlannedStep::new(step, step.describe(&candidate.spec, previous_slot));
