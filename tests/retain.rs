@@ -233,3 +233,20 @@ async fn one_that_serves_although_the_journal_says_the_other_is_left_where_it_is
     assert_eq!((report.unchanged, report.candidate), (true, Color::Blue));
     assert_eq!(world.serving().unwrap().tag, "1");
 }
+
+/// Until now somebody else's container served in the place: nobody gave it to us.
+#[tokio::test(start_paused = true)]
+async fn a_previous_one_that_is_not_ours_is_left_running() {
+    for warm in [None, Some(WARM)] {
+        let world = World::new();
+        world.publish("r.test/web:1");
+        world.foreign_container("web-blue");
+        world.tamper_proxy(Some(Color::Blue));
+        let mut spec = world.spec();
+        spec.retain.warm = warm;
+        let request = Request::new("r.test/web:1".parse().unwrap(), "d1".parse().unwrap());
+        let report = Orchestrator::new(world.ports(), spec).deploy(request).await.unwrap();
+        assert_eq!((report.candidate, report.previous), (Color::Green, Some(Color::Blue)));
+        runs(&world, "1", &["web-blue", "web-green"]);
+    }
+}

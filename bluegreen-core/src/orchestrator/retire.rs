@@ -34,7 +34,7 @@ impl Deployment<'_> {
                     detail = format!("{} is kept running for {} s", slot.name, warm.as_secs());
                 }
                 _ if ours || orchestrator.spec.adopt => detail = orchestrator.let_go(&instance).await?,
-                _ => {}
+                _ => detail = format!("{} is not ours and is left as it is", slot.name),
             }
         }
         self.prune(log).await;
