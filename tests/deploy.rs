@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bluegreen_core::event::{Event, Observer};
-use bluegreen_core::model::{AppSpec, Color, RestartPolicy};
+use bluegreen_core::model::{Color, RestartPolicy};
 use bluegreen_core::orchestrator::{Aftermath, Cause, Failure, Orchestrator, Report, Request};
 use bluegreen_core::plan::Step;
 use bluegreen_core::port::{JournalError, RegistryError};
@@ -412,19 +412,6 @@ async fn a_container_that_is_not_ours_keeps_its_name_and_its_life() {
     assert_eq!((failure.step, failure.aftermath), (Some(Step::Start), Aftermath::RolledBack));
     assert_eq!(world.violations(), Vec::<String>::new());
     assert_eq!(world.serving().unwrap().tag, "1");
-}
-
-#[tokio::test(start_paused = true)]
-async fn images_of_releases_beyond_those_kept_are_removed() {
-    let world = World::new();
-    let mut spec: AppSpec = world.spec();
-    spec.retain.releases = 1;
-    for tag in 1..=5 {
-        world.publish(&format!("registry.test/web:{tag}"));
-        let run = Orchestrator::new(world.ports(), spec.clone());
-        run.deploy(request(&tag.to_string(), &format!("d{tag}"))).await.unwrap();
-    }
-    assert_eq!(world.images().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -250,3 +250,30 @@ async fn a_previous_one_that_is_not_ours_is_left_running() {
         runs(&world, "1", &["web-blue", "web-green"]);
     }
 }
+
+/// The images that are left after deploys of these versions, each with the options that its letter stands for.
+async fn images_after(releases: u32, deployed: &[(&str, &str)]) -> usize {
+    let world = World::new();
+    for tag in 1..=5 {
+        world.publish(&format!("r.test/web:{tag}"));
+    }
+    for (number, (tag, options)) in deployed.iter().enumerate() {
+        let mut spec = world.spec();
+        spec.retain.releases = releases;
+        spec.options.user = Some((*options).to_owned());
+        let request =
+            Request::new(format!("r.test/web:{tag}").parse().unwrap(), format!("d{number}").parse().unwrap());
+        Orchestrator::new(world.ports(), spec).deploy(request).await.unwrap();
+    }
+    world.images().len()
+}
+
+#[tokio::test(start_paused = true)]
+async fn images_of_releases_beyond_those_kept_are_removed() {
+    let five = [("1", "x"), ("2", "x"), ("3", "x"), ("4", "x"), ("5", "x")];
+    for releases in 1..=3 {
+        assert_eq!(images_after(releases, &five).await, releases as usize + 1);
+    }
+    // One image is that of two releases, of which one is kept.
+    assert_eq!(images_after(2, &[("1", "x"), ("1", "y"), ("2", "y"), ("3", "y")]).await, 3);
+}
