@@ -381,7 +381,8 @@ async fn cancelling_before_the_commit_point_takes_everything_back_and_after_it_n
             orchestrator(&world).cancelled_by(token.clone()).observed_by(Arc::new(CancelAt(step, token)));
         let outcome = run.deploy(request("next", "d")).await;
         if step < Step::Verify {
-            assert_eq!(outcome.unwrap_err().aftermath, Aftermath::Cancelled, "{step}");
+            let failure = outcome.unwrap_err();
+            assert_eq!((&failure.aftermath, failure.log.len()), (&Aftermath::Cancelled, 0), "{step}");
             serves(&world, "1", &["web-blue"]);
         } else {
             // While it verifies there is nothing left to wait for, and undoing costs more than finishing.
