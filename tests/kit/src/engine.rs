@@ -165,8 +165,9 @@ impl Engine {
     /// What runs and the Engine does not know. No `docker stop`, no `docker rm` and no restart of the Engine ends it, and
     /// it may have the address of another container, in whose place it then answers.
     pub fn out_of_sight(&self) -> Result<Vec<String>> {
-        let known = self.docker(["ps", "--quiet", "--no-trunc"])?;
         let running = self.ctr(["task", "ls", "--quiet"])?;
+        // What began in between is known by now.
+        let known = self.docker(["ps", "--quiet", "--no-trunc"])?;
         Ok(running.lines().filter(|id| !known.contains(id)).map(str::to_owned).collect())
     }
 
