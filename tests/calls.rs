@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bluegreen_core::event::{Event, Observer};
 use bluegreen_core::model::{ImageRef, PinnedImage};
-use bluegreen_core::orchestrator::{Cause, Orchestrator, Request};
+use bluegreen_core::orchestrator::{Aftermath, Cause, Orchestrator, Request};
 use bluegreen_core::plan::Step;
 use bluegreen_core::port::{
     Credentials, Holder, MockContainerRuntime, Registry, RegistryError, RuntimeError,
@@ -111,6 +111,21 @@ async fn a_pull_is_made_again_while_the_registry_may_come_back_and_once_with_a_f
         let failure = Orchestrator::new(ports, world.spec()).deploy(request("1")).await.unwrap_err();
         assert_eq!(failure.step, Some(Step::Pull), "{failure:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_undo_that_fails_is_tried_five_times_ever_later() {
+    let world = World::new();
+    world.publish("registry.test/web:1");
+    world.fault_at("runtime.ensure_running", Fault::Fail, When::After);
+    world.fault_always("runtime.ensure_removed", Fault::Fail, When::Before);
+    let (told, began) = (Arc::new(Warnings::default()), Instant::now());
+    let run = Orchestrator::new(world.ports(), world.spec()).observed_by(told.clone());
+    let failure = run.deploy(request("1")).await.unwrap_err();
+    assert!(matches!(failure.aftermath, Aftermath::Stuck { step: Step::Start, .. }), "{failure:?}");
+    assert_eq!(began.elapsed().as_millis(), 100 + 200 + 400 + 800);
+    let told = told.0.lock().unwrap();
+    assert!(told.len() == 4 && told.iter().all(|told| told.ends_with("trying again")), "{told:?}");
 }
 
 /// The limit in seconds of a deploy's call of an operation that hangs.
