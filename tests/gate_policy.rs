@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bluegreen_core::event::{Event, Observer};
 use bluegreen_core::model::{Check, GatePolicy, HttpCheck, LogPattern};
 use bluegreen_core::orchestrator::{Aftermath, Cause, Failure, Orchestrator, Report, Request};
 use bluegreen_core::plan::Step;
@@ -73,6 +74,33 @@ async fn attempts_are_dense_for_a_second_and_then_ever_rarer_up_to_four_a_second
     let rare = slower.iter().filter(|pause| (250..=252).contains(*pause)).count();
     // The last one is cut off by the deadline.
     assert!(slower.len() - rare <= 12 && rare > 100, "{slower:?}");
+}
+
+/// What people are told of a candidate that is not healthy yet.
+#[derive(Debug, Default)]
+struct Told(Mutex<Vec<String>>);
+
+impl Observer for Told {
+    fn on_event(&self, event: &Event) {
+        if let Event::NotHealthyYet { reason, .. } = event {
+            self.0.lock().unwrap().push(reason.clone());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_told_of_when_it_is_another_one_than_before() {
+    let world = World::new();
+    world.publish("registry.test/web:1");
+    let answer = |millis| Ok(Health::unhealthy(if millis < 2_000 { "refused" } else { "status 500" }));
+    let mut ports = world.ports();
+    ports.probe = Arc::new(Scripted { answer, began: Instant::now(), asked: Mutex::default() });
+    let mut spec = world.spec();
+    spec.gate = policy();
+    let request = Request::new("registry.test/web:1".parse().unwrap(), "d".parse().unwrap());
+    let told = Arc::new(Told::default());
+    Orchestrator::new(ports, spec).observed_by(told.clone()).deploy(request).await.unwrap_err();
+    assert_eq!(*told.0.lock().unwrap(), ["refused", "status 500"]);
 }
 
 #[tokio::test(start_paused = true)]
