@@ -47,6 +47,12 @@ async fn an_attempt_that_the_deadline_cut_short_does_not_hide_the_answer_before_
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_attempt_that_the_deadline_cut_short_is_told_of_when_there_was_no_other() {
+    let cause = refusal(0, Duration::from_mins(1)).await;
+    assert!(cause.ends_with(": nothing came"), "{cause}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_attempt_that_was_cut_short_at_once_is_not_told_of() {
     let cause = refusal(1, Duration::from_millis(9_700)).await;
     assert!(cause.ends_with("nothing came") && !cause.contains("then"), "{cause}");
