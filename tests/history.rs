@@ -1,12 +1,16 @@
 //! What the journal tells people.
 
+use std::time::Duration;
+
 use bluegreen_core::orchestrator::{Orchestrator, Request};
 use bluegreen_core::testing::{Fault, When, World};
 
 #[tokio::test(start_paused = true)]
 async fn every_record_has_its_run_and_a_line_and_every_run_its_end() {
     let world = World::new();
-    let orchestrator = || Orchestrator::new(world.ports(), world.spec());
+    let mut spec = world.spec();
+    spec.retain.warm = Some(Duration::from_mins(10));
+    let orchestrator = || Orchestrator::new(world.ports(), spec.clone());
     let deploy = async |tag: &str| {
         let image = format!("registry.test/web:{tag}");
         world.publish(&image);
@@ -16,7 +20,9 @@ async fn every_record_has_its_run_and_a_line_and_every_run_its_end() {
     deploy("1").await.unwrap();
     world.fault_at("proxy.verify", Fault::Fail, When::Before);
     deploy("2").await.unwrap_err();
-    orchestrator().rollback("back".parse().unwrap()).await.unwrap_err();
+    deploy("3").await.unwrap();
+    // This belongs to no run.
+    orchestrator().retire("r".parse().unwrap(), true).await.unwrap();
     let history = orchestrator().history().await.unwrap();
     let runs = history.runs.iter().map(|run| format!("{} {}: {}", run.verb, run.deployment, run.outcome));
     let records = history.records.iter().map(|record| {
