@@ -44,6 +44,7 @@ async fn it_ends_at_its_cap_and_says_what_was_left_and_for_how_long() {
     let (drain, ()) = tokio::join!(deploy(&world, world.spec(), "2"), fewer);
     let drain = drain.unwrap();
     assert!((30_000..30_200).contains(&drain.elapsed.as_millis()), "{drain:?}");
+    assert!(!drain.is_clean());
     let left = drain.left.unwrap();
     assert_eq!((left.connections, left.policy), (Some(3), LongLived::Wait));
     assert!((19_900..20_100).contains(&left.unchanged.as_millis()), "{left:?}");
