@@ -2,19 +2,19 @@
 //! to the millisecond), and that a failure which stops nothing is told.
 
 use std::error::Error as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bluegreen_core::event::{Event, Observer};
+use bluegreen_core::event::Event;
 use bluegreen_core::model::{ImageRef, PinnedImage};
 use bluegreen_core::orchestrator::{Aftermath, Cause, Orchestrator, Request};
 use bluegreen_core::plan::Step;
 use bluegreen_core::port::{
     Credentials, Holder, MockContainerRuntime, Registry, RegistryError, RuntimeError,
 };
-use bluegreen_core::testing::{Fault, When, World};
+use bluegreen_core::testing::{Fault, Recorder, When, World};
 use tokio::time::Instant;
 
 fn request(tag: &str) -> Request {
@@ -47,15 +47,9 @@ impl Registry for Fails {
     }
 }
 
-#[derive(Debug, Default)]
-struct Warnings(Mutex<Vec<String>>);
-
-impl Observer for Warnings {
-    fn on_event(&self, event: &Event) {
-        if let Event::Warning { message } = event {
-            self.0.lock().unwrap().push(message.clone());
-        }
-    }
+fn warnings(told: &Recorder) -> Vec<String> {
+    let warning = |event| if let Event::Warning { message } = event { Some(message) } else { None };
+    told.events().into_iter().filter_map(warning).collect()
 }
 
 /// How often a registry was asked within 10 s, how many milliseconds that took, and what was told of it.
@@ -64,10 +58,10 @@ async fn asked(after: Duration, transient: bool) -> (u32, u128, Vec<String>) {
     let (mut spec, mut ports) = (world.spec(), world.ports());
     let registry = Arc::new(Fails { after, transient, calls: AtomicU32::new(0) });
     (spec.limits.registry, ports.registry) = (Duration::from_secs(10), registry.clone());
-    let (told, began) = (Arc::new(Warnings::default()), Instant::now());
+    let (told, began) = (Arc::new(Recorder::default()), Instant::now());
     let failure = Orchestrator::new(ports, spec).observed_by(told.clone()).deploy(request("1")).await;
     assert!(matches!(failure.unwrap_err().cause, Cause::Registry(_)));
-    let told = told.0.lock().unwrap().clone();
+    let told = warnings(&told);
     (registry.calls.load(Ordering::Relaxed), began.elapsed().as_millis(), told)
 }
 
@@ -120,12 +114,12 @@ async fn an_undo_that_fails_is_tried_five_times_ever_later() {
     world.publish("registry.test/web:1");
     world.fault_at("runtime.ensure_running", Fault::Fail, When::After);
     world.fault_always("runtime.ensure_removed", Fault::Fail, When::Before);
-    let (told, began) = (Arc::new(Warnings::default()), Instant::now());
+    let (told, began) = (Arc::new(Recorder::default()), Instant::now());
     let run = Orchestrator::new(world.ports(), world.spec()).observed_by(told.clone());
     let failure = run.deploy(request("1")).await.unwrap_err();
     assert!(matches!(failure.aftermath, Aftermath::Stuck { step: Step::Start, .. }), "{failure:?}");
     assert_eq!(began.elapsed().as_millis(), 100 + 200 + 400 + 800);
-    let told = told.0.lock().unwrap();
+    let told = warnings(&told);
     assert!(told.len() == 4 && told.iter().all(|told| told.ends_with("trying again")), "{told:?}");
 }
 
@@ -166,12 +160,12 @@ async fn of_a_deploy_where(operation: &str) -> Vec<String> {
     for tag in ["1", "2"] {
         Orchestrator::new(world.ports(), spec.clone()).deploy(request(tag)).await.unwrap();
     }
-    let told = Arc::new(Warnings::default());
+    let told = Arc::new(Recorder::default());
     world.fault_at(operation, Fault::Fail, When::Before);
     Orchestrator::new(world.ports(), spec).observed_by(told.clone()).deploy(request("3")).await.unwrap();
     assert_eq!(world.serving().unwrap().tag, "3");
     assert_eq!(world.violations(), Vec::<String>::new());
-    told.0.lock().unwrap().clone()
+    warnings(&told)
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 //! Scenarios of the orchestrator on the in-memory World: what happens, in which order, and what it says.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bluegreen_core::event::{Event, Observer};
@@ -8,7 +8,7 @@ use bluegreen_core::model::{Color, RestartPolicy};
 use bluegreen_core::orchestrator::{Aftermath, Cause, Failure, Orchestrator, Report, Request};
 use bluegreen_core::plan::Step;
 use bluegreen_core::port::{JournalError, RegistryError};
-use bluegreen_core::testing::{Fault, Health, When, World};
+use bluegreen_core::testing::{Fault, Health, Recorder, When, World};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -426,17 +426,6 @@ async fn a_container_that_the_engine_would_start_again_is_not_kept() {
     assert_eq!(world.containers(), ["somebody-elses", "web-green"]);
 }
 
-#[derive(Debug, Default)]
-struct Recorder(Mutex<Vec<String>>);
-
-impl Observer for Recorder {
-    fn on_event(&self, event: &Event) {
-        if !matches!(event, Event::Pulling { .. }) {
-            self.0.lock().unwrap().push(serde_json::to_string(event).unwrap());
-        }
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn events_are_a_stable_format() {
     let world = world();
@@ -445,7 +434,9 @@ async fn events_are_a_stable_format() {
     world.in_flight(Color::Blue, 2, Some(Duration::from_secs(1)));
     let run = orchestrator(&world).observed_by(recorder.clone());
     run.deploy(request("2", "second")).await.unwrap();
-    insta::assert_snapshot!(recorder.0.lock().unwrap().join("\n"));
+    let told = recorder.events().into_iter().filter(|event| !matches!(event, Event::Pulling { .. }));
+    let lines: Vec<_> = told.map(|event| serde_json::to_string(&event).unwrap()).collect();
+    insta::assert_snapshot!(lines.join("\n"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bluegreen_core::event::{Event, Observer};
+use bluegreen_core::event::Event;
 use bluegreen_core::model::{Check, GatePolicy, HttpCheck, LogPattern};
 use bluegreen_core::orchestrator::{Aftermath, Cause, Failure, Orchestrator, Report, Request};
 use bluegreen_core::plan::Step;
 use bluegreen_core::port::{
     Health, HealthProbe, Instance, InstanceId, InstanceState, MockContainerRuntime, ProbeError,
 };
-use bluegreen_core::testing::World;
+use bluegreen_core::testing::{Recorder, World};
 use tokio::time::Instant;
 
 type Answer = fn(millis: u128) -> Result<Health, ProbeError>;
@@ -26,6 +26,12 @@ struct Scripted {
     asked: Mutex<Vec<(String, u128)>>,
 }
 
+impl Scripted {
+    fn new(answer: Answer) -> Self {
+        Self { answer, began: Instant::now(), asked: Mutex::default() }
+    }
+}
+
 #[async_trait]
 impl HealthProbe for Scripted {
     async fn probe(&self, check: &Check, _: &Instance, _: Duration) -> Result<Health, ProbeError> {
@@ -35,19 +41,33 @@ impl HealthProbe for Scripted {
     }
 }
 
-/// When each attempt was made, and how the deploy ended.
-async fn deploy(policy: GatePolicy, answer: Answer) -> (Vec<(String, u128)>, Result<Report, Failure>) {
+/// A deploy that a probe let through or not.
+struct Deployed {
+    /// What was asked, and how many milliseconds after the beginning.
+    asked: Vec<(String, u128)>,
+    /// What people were told of a candidate that is not healthy yet.
+    told: Vec<String>,
+    ended: Result<Report, Failure>,
+}
+
+async fn deploy(policy: GatePolicy, answer: Answer) -> Deployed {
     let world = World::new();
     world.publish("registry.test/web:1");
-    let probe = Arc::new(Scripted { answer, began: Instant::now(), asked: Mutex::default() });
+    let probe = Arc::new(Scripted::new(answer));
     let mut ports = world.ports();
     ports.probe = probe.clone();
     let mut spec = world.spec();
     spec.gate = policy;
-    let request = Request::new("registry.test/web:1".parse().unwrap(), "d".parse().unwrap());
-    let ended = Orchestrator::new(ports, spec).deploy(request).await;
+    let told = Arc::new(Recorder::default());
+    let ended = Orchestrator::new(ports, spec).observed_by(told.clone()).deploy(request()).await;
+    let reason = |event| if let Event::NotHealthyYet { reason, .. } = event { Some(reason) } else { None };
+    let told = told.events().into_iter().filter_map(reason).collect();
     let asked = probe.asked.lock().unwrap().clone();
-    (asked, ended)
+    Deployed { asked, told, ended }
+}
+
+fn request() -> Request {
+    Request::new("registry.test/web:1".parse().unwrap(), "d".parse().unwrap())
 }
 
 fn policy() -> GatePolicy {
@@ -66,7 +86,7 @@ fn no(_: u128) -> Result<Health, ProbeError> {
 
 #[tokio::test(start_paused = true)]
 async fn attempts_are_dense_for_a_second_and_then_ever_rarer_up_to_four_a_second() {
-    let pauses = pauses(&deploy(policy(), no).await.0);
+    let pauses = pauses(&deploy(policy(), no).await.asked);
     let dense = pauses.iter().take_while(|pause| **pause <= 6).count();
     assert!((150..=201).contains(&dense), "{dense} in the first second");
     let slower = &pauses[dense..];
@@ -76,38 +96,17 @@ async fn attempts_are_dense_for_a_second_and_then_ever_rarer_up_to_four_a_second
     assert!(slower.len() - rare <= 12 && rare > 100, "{slower:?}");
 }
 
-/// What people are told of a candidate that is not healthy yet.
-#[derive(Debug, Default)]
-struct Told(Mutex<Vec<String>>);
-
-impl Observer for Told {
-    fn on_event(&self, event: &Event) {
-        if let Event::NotHealthyYet { reason, .. } = event {
-            self.0.lock().unwrap().push(reason.clone());
-        }
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn an_answer_is_told_of_when_it_is_another_one_than_before() {
-    let world = World::new();
-    world.publish("registry.test/web:1");
     let answer = |millis| Ok(Health::unhealthy(if millis < 2_000 { "refused" } else { "status 500" }));
-    let mut ports = world.ports();
-    ports.probe = Arc::new(Scripted { answer, began: Instant::now(), asked: Mutex::default() });
-    let mut spec = world.spec();
-    spec.gate = policy();
-    let request = Request::new("registry.test/web:1".parse().unwrap(), "d".parse().unwrap());
-    let told = Arc::new(Told::default());
-    Orchestrator::new(ports, spec).observed_by(told.clone()).deploy(request).await.unwrap_err();
-    assert_eq!(*told.0.lock().unwrap(), ["refused", "status 500"]);
+    assert_eq!(deploy(policy(), answer).await.told, ["refused", "status 500"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_interval_of_ones_own_is_kept() {
     let mut policy = policy();
     policy.interval = Some(Duration::from_millis(100));
-    let pauses = pauses(&deploy(policy, no).await.0);
+    let pauses = pauses(&deploy(policy, no).await.asked);
     assert!(pauses.len() > 290 && pauses.iter().all(|pause| (100..=101).contains(pause)), "{pauses:?}");
 }
 
@@ -117,7 +116,7 @@ async fn a_candidate_that_must_stay_healthy_begins_anew_when_it_does_not() {
     policy.checks.push(Check::Log(LogPattern::text("ready")));
     policy.min_healthy = Duration::from_secs(5);
     policy.successes = 3;
-    let (asked, ended) =
+    let Deployed { asked, ended, .. } =
         deploy(
             policy,
             |millis| {
@@ -136,13 +135,13 @@ async fn a_candidate_that_must_stay_healthy_begins_anew_when_it_does_not() {
 
 #[tokio::test(start_paused = true)]
 async fn a_check_that_fails_is_an_answer_and_one_that_cannot_work_is_the_end() {
-    let (asked, ended) =
+    let Deployed { asked, ended, .. } =
         deploy(policy(), |_| Err(ProbeError::Other { operation: "asking", source: "a bad day".into() }))
             .await;
     let failure = ended.unwrap_err();
     assert!(failure.cause.to_string().contains("asking failed: a bad day"), "{failure:?}");
     assert!(asked.len() > 100);
-    let (asked, ended) =
+    let Deployed { asked, ended, .. } =
         deploy(policy(), |_| Err(ProbeError::Impossible { reason: "no shell".to_owned() })).await;
     assert_eq!(asked.len(), 1);
     let failure = ended.unwrap_err();
@@ -173,12 +172,11 @@ async fn refused_over(found: impl Fn(Instance) -> Option<Instance> + Send + 'sta
     });
     let mut ports = world.ports();
     ports.runtime = Arc::new(runtime);
-    ports.probe = Arc::new(Scripted { answer: no, began: Instant::now(), asked: Mutex::default() });
+    ports.probe = Arc::new(Scripted::new(no));
     let mut spec = world.spec();
     spec.gate = policy();
-    let request = Request::new("registry.test/web:1".parse().unwrap(), "d".parse().unwrap());
     let began = Instant::now();
-    let failure = Orchestrator::new(ports, spec).deploy(request).await.unwrap_err();
+    let failure = Orchestrator::new(ports, spec).deploy(request()).await.unwrap_err();
     assert_eq!(failure.step, Some(Step::Gate), "{failure:?}");
     format!("{} s: {}", began.elapsed().as_secs(), failure.cause)
 }

@@ -1,15 +1,15 @@
 //! What clients see of a run, on the in-memory World: counted beside it, told at its end, and a gate where asked for.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bluegreen_core::event::{Event, Observer};
+use bluegreen_core::event::Event;
 use bluegreen_core::model::{AppSpec, Color, Measurement, Miss, Rate, Receipt, ReceiptGate};
 use bluegreen_core::orchestrator::{Aftermath, Cause, Failure, Orchestrator, Report, Request};
 use bluegreen_core::plan::Step;
 use bluegreen_core::port::ProxyError;
 use bluegreen_core::state::{AppState, Record};
-use bluegreen_core::testing::{Fault, Health, When, World};
+use bluegreen_core::testing::{Fault, Health, Recorder, When, World};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -222,21 +222,10 @@ async fn nobody_asks_when_it_is_off_or_when_the_run_is_over() {
     assert_eq!(world.asked(), after, "somebody still asks");
 }
 
-#[derive(Debug, Default)]
-struct Receipts(Mutex<Vec<Receipt>>);
-
-impl Observer for Receipts {
-    fn on_event(&self, event: &Event) {
-        if let Event::Receipt { receipt } = event {
-            self.0.lock().unwrap().push(receipt.clone());
-        }
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn the_journal_keeps_it_before_the_end_and_lives_without_it() {
     let world = world().await;
-    let told = Arc::new(Receipts::default());
+    let told = Arc::new(Recorder::default());
     let request = Request::new("r.test/web:2".parse().unwrap(), "d2".parse().unwrap());
     let run = Orchestrator::new(world.ports(), world.spec()).observed_by(told.clone());
     let report = run.deploy(request).await.unwrap();
@@ -245,7 +234,9 @@ async fn the_journal_keeps_it_before_the_end_and_lives_without_it() {
     assert!(matches!(end.record, Record::Ended { .. }), "{end:?}");
     let Record::Receipt { receipt } = &kept.record else { panic!("{kept:?}") };
     assert_eq!(report.receipt.as_ref(), Some(receipt));
-    assert_eq!(told.0.lock().unwrap().as_slice(), std::slice::from_ref(receipt));
+    let mut told = told.events();
+    told.retain(|event| matches!(event, Event::Receipt { .. }));
+    assert_eq!(told, [Event::Receipt { receipt: receipt.clone() }]);
     // As it is read back, it is the same.
     let again: Record = serde_json::from_str(&serde_json::to_string(&kept.record).unwrap()).unwrap();
     assert_eq!(again, kept.record);
