@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bluegreen_core::event::{Event, Observer};
+use bluegreen_core::event::Event;
 use bluegreen_core::model::{Color, RestartPolicy};
 use bluegreen_core::orchestrator::{Aftermath, Cause, Failure, Orchestrator, Report, Request};
 use bluegreen_core::plan::Step;
 use bluegreen_core::port::{JournalError, RegistryError};
-use bluegreen_core::testing::{Fault, Health, Recorder, When, World};
+use bluegreen_core::testing::{Fault, Health, OnEvent, Recorder, When, World};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -358,18 +358,6 @@ async fn an_undo_that_keeps_failing_is_stuck_and_removes_nothing_that_traffic_ma
     assert_eq!(world.violations(), Vec::<String>::new());
 }
 
-/// Cancels at the start of a step.
-#[derive(Debug)]
-struct CancelAt(Step, CancellationToken);
-
-impl Observer for CancelAt {
-    fn on_event(&self, event: &Event) {
-        if matches!(event, Event::StepStarted { step, .. } if *step == self.0) {
-            self.1.cancel();
-        }
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn cancelling_before_the_commit_point_takes_everything_back_and_after_it_nothing() {
     for step in [Step::Pull, Step::Start, Step::Gate, Step::Switch, Step::Verify, Step::Drain, Step::Retire] {
@@ -377,8 +365,9 @@ async fn cancelling_before_the_commit_point_takes_everything_back_and_after_it_n
         world.publish("registry.test/web:next").behaves(Health::After(Duration::from_secs(3)));
         deploy(&world, "1").await.unwrap();
         let token = CancellationToken::new();
-        let run =
-            orchestrator(&world).cancelled_by(token.clone()).observed_by(Arc::new(CancelAt(step, token)));
+        let run = orchestrator(&world)
+            .cancelled_by(token.clone())
+            .observed_by(Arc::new(OnEvent::at_step(step, move || token.cancel())));
         let outcome = run.deploy(request("next", "d")).await;
         if step < Step::Verify {
             let failure = outcome.unwrap_err();

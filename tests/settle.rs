@@ -4,13 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bluegreen_core::event::{Event, Observer};
 use bluegreen_core::model::Color;
 use bluegreen_core::orchestrator::{Aftermath, Cause, Failure, Orchestrator, Report, Request};
 use bluegreen_core::plan::Step;
 use bluegreen_core::port::ProxyError;
 use bluegreen_core::state::Outcome;
-use bluegreen_core::testing::{Fault, When, World};
+use bluegreen_core::testing::{Fault, OnEvent, When, World};
 use tokio::time::{Instant, sleep};
 
 fn orchestrator(world: &World) -> Orchestrator {
@@ -38,21 +37,10 @@ async fn stop(world: &World, color: Color) {
     runtime.ensure_stopped(&instance.id, None).await.unwrap();
 }
 
-/// Does something when a step begins.
-#[derive(Debug)]
-struct At(Step, World, fn(World));
-
-impl Observer for At {
-    fn on_event(&self, event: &Event) {
-        if matches!(event, Event::StepStarted { step, .. } if *step == self.0) {
-            self.2(self.1.clone());
-        }
-    }
-}
-
 async fn deploy_2_with(world: &World, what: fn(World)) -> Result<Report, Failure> {
-    let at = Arc::new(At(Step::Verify, world.clone(), what));
-    orchestrator(world).observed_by(at).deploy(request("2")).await
+    let inside = world.clone();
+    let at = OnEvent::at_step(Step::Verify, move || what(inside.clone()));
+    orchestrator(world).observed_by(Arc::new(at)).deploy(request("2")).await
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,7 @@
 //! Fakes for behaviour, mocks for wiring: [`World::ports`] gives fakes that share one host, so that what one port
 //! does is seen by the others, and after every change the World checks what must never be untrue (see
 //! [`World::violations`]). The mocks of each port ([`MockProxy`] and the others, made by mockall) are for tests
-//! that only want to see a call. A [`Recorder`] keeps the events of a run.
+//! that only want to see a call. A [`Recorder`] keeps the events of a run; [`OnEvent`] does something in its middle.
 //!
 //! [`contract`] is for whoever writes an implementation of a port: what the orchestrator relies on, as a test.
 //!
@@ -35,11 +35,11 @@ mod client;
 pub mod contract;
 mod fakes;
 mod fault;
-mod recorder;
+mod observers;
 mod world;
 
 pub use self::fault::{Fault, When};
-pub use self::recorder::Recorder;
+pub use self::observers::{OnEvent, Recorder};
 pub use self::world::{Health, Published, ServedBy, World};
 pub use crate::port::{
     MockClient, MockContainerRuntime, MockHealthProbe, MockJournal, MockProxy, MockRegistry,
