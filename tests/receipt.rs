@@ -9,7 +9,7 @@ use bluegreen_core::orchestrator::{Aftermath, Cause, Failure, Orchestrator, Repo
 use bluegreen_core::plan::Step;
 use bluegreen_core::port::ProxyError;
 use bluegreen_core::state::{AppState, Record};
-use bluegreen_core::testing::{Fault, Health, Recorder, When, World};
+use bluegreen_core::testing::{Fault, Health, OnEvent, Recorder, When, World};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -152,6 +152,26 @@ async fn a_gate_that_cannot_see_is_refused_before_anything_is_touched() {
     let report = deploy(&world, world.spec(), "2").await.unwrap();
     let Some(Receipt::NotMeasured { reason }) = report.receipt else { panic!("{report:?}") };
     assert!(reason.contains("only TLS"), "{reason}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gate_that_cannot_see_any_more_once_the_run_has_begun_takes_it_back_and_says_why() {
+    let world = world().await;
+    let inside = world.clone();
+    let shut = OnEvent::new(move |event| {
+        if matches!(event, Event::Begun { .. }) {
+            inside.shut_clients_out("only TLS");
+        }
+    });
+    let run = Orchestrator::new(world.ports(), gated(&world, 0)).observed_by(Arc::new(shut));
+    let request = Request::new("r.test/web:2".parse().unwrap(), "d".parse().unwrap());
+    let failure = run.deploy(request).await.unwrap_err();
+    assert!(
+        matches!(&failure.cause, Cause::NotMeasured { reason } if reason.contains("only TLS")),
+        "{failure:?}"
+    );
+    assert_eq!((failure.step, &failure.aftermath), (Some(Step::Verify), &Aftermath::RolledBack));
+    serves(&world, "1");
 }
 
 #[tokio::test(start_paused = true)]

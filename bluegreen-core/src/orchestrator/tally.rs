@@ -305,6 +305,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_remedy_is_for_what_a_switch_lost() {
+        let mut tally = tally(Some(Color::Blue));
+        tally.found("http://127.0.0.1/".to_owned(), Some("the live switch".to_owned()));
+        for (phase, status, hint) in [
+            (Phase::Before, 502, None),
+            (Phase::After, 200, None),
+            (Phase::After, 502, Some("the live switch")),
+        ] {
+            tally.mark(phase);
+            let sent = tally.sent(Connection::Fresh);
+            tally.ended(sent, Ok(status));
+            assert_eq!(measured(&tally).hint.as_deref(), hint, "{status} {phase:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_gap_counts_from_the_beginning_and_to_the_end() {
         let mut tally = tally(Some(Color::Blue));
         for (wait, status) in [(300, 200), (20, 200), (500, 502), (10, 200), (700, 502)] {
@@ -347,6 +363,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn settled_is_when_each_request_since_the_switch_began_is_over() {
+        let mut tally = tally(Some(Color::Blue));
+        let _hangs_on_the_previous = tally.sent(Connection::Fresh);
+        tally.mark(Phase::During);
+        assert!(!tally.is_settled(tally.sent_so_far()), "silence is not success");
+        let during = tally.sent(Connection::Fresh);
+        tally.mark(Phase::After);
+        let after = tally.sent(Connection::Fresh);
+        tally.ended(after, Ok(200));
+        assert!(!tally.is_settled(3), "one from the middle of the switch is under way");
+        tally.ended(during, Ok(200));
+        let _later = tally.sent(Connection::Fresh);
+        assert!(tally.is_settled(3));
+        assert!(!tally.is_settled(4));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn nothing_seen_is_never_a_zero() {
         let mut tally = tally(Some(Color::Blue));
         assert!(matches!(tally.receipt(), Receipt::NotMeasured { .. }));
@@ -367,7 +400,7 @@ mod tests {
             let error = right - u64::try_from(found.as_micros()).unwrap();
             assert!(error * 100 <= right * 3 + 100, "{found:?} for {right}");
         }
-        for micros in [0, 1, 63, 64, 65, 1_000_000, u64::MAX] {
+        for micros in [0, 1, 63, 64, 65, 1_000_000, 1_100_000, u64::MAX] {
             assert!(lowest(bucket(micros)) <= micros, "{micros}");
             assert!(micros - lowest(bucket(micros)) <= micros / 32, "{micros}");
         }
