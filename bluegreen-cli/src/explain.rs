@@ -17,6 +17,8 @@ use crate::settings::{SettingsError, Target};
 /// The one map from what a failed run left behind to the exit code.
 pub(crate) fn exit_of(failure: &Failure) -> Exit {
     match (&failure.aftermath, &failure.cause) {
+        // Rolled back promises that the previous release serves, and it is seen not to run.
+        (Aftermath::RolledBack | Aftermath::Cancelled, _) if is_down(failure) => Exit::Stuck,
         // Asked to stop before anything was touched: for a hook this is the same as rolled back.
         (Aftermath::Untouched, Cause::Cancelled) | (Aftermath::Cancelled, _) => Exit::Cancelled,
         (Aftermath::Untouched, _) => Exit::Refused,
@@ -26,6 +28,11 @@ pub(crate) fn exit_of(failure: &Failure) -> Exit {
         // The core may learn new endings; until this map knows them they are not to be taken for a known one.
         _ => Exit::Unexpected,
     }
+}
+
+/// Whether the container that requests are sent to does not run.
+fn is_down(failure: &Failure) -> bool {
+    failure.serving.as_ref().is_some_and(|now| now.color.is_some() && !now.running)
 }
 
 /// A run that failed.
@@ -51,7 +58,11 @@ pub(crate) fn failure(command: &'static str, failure: &Failure, target: &Target)
         log: failure.log.clone(),
         clients: failure.receipt.iter().flat_map(receipt::lines).collect(),
         receipt: serde_json::to_value(&failure.receipt).unwrap_or_default(),
-        serving: failure.serving.as_ref().map(serving),
+        // Nothing is looked at for a refusal. A run that had begun owes an answer, also when it has none.
+        serving: match &failure.serving {
+            None => failure.deployment.as_ref().map(|_| "this could not be told".to_owned()),
+            Some(now) => Some(serving(now)),
+        },
         serving_now: serde_json::to_value(&failure.serving).unwrap_or_default(),
     };
     Verdict::failure(command, exit_of(failure), explained, Some(next(command, failure, target)))

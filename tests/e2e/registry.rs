@@ -265,6 +265,25 @@ fn a_layer_that_the_registry_lost_fails_the_pull_in_mid_stream() {
 
 #[test]
 #[ignore = "needs Docker, nginx and moto: ./scripts/test"]
+fn a_previous_release_that_is_down_is_not_said_to_serve_when_the_pull_fails() {
+    let stage = EcrStage::new();
+    stage.v1();
+    let v2 = stage.push("v2", "shop/web:v2");
+    stage.ecr.break_layers("shop/web:v2").expect("broken");
+    docker(["stop", "--time", "1", &stage.stage.place("blue")]).expect("it ran");
+    // Nothing was started, so nothing is to be taken back, and still nobody serves.
+    stage.deploy(&v2.uri).expect(30).says(&[
+        "pull failed",
+        "a person is needed",
+        "serving now: blue",
+        "ITS CONTAINER DOES NOT RUN",
+        "next: ",
+    ]);
+    stage.stage.bluegreen(&["status"]).expect(0).says(&["ATTENTION"]);
+}
+
+#[test]
+#[ignore = "needs Docker, nginx and moto: ./scripts/test"]
 fn a_certificate_that_docker_does_not_know_is_told_with_the_file_that_is_missing() {
     let stage = EcrStage::new();
     stage.v1();

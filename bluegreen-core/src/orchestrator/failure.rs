@@ -37,9 +37,10 @@ pub struct Failure {
 pub enum Aftermath {
     /// Nothing was touched.
     Untouched,
-    /// What was done is taken back; what served before serves.
+    /// What was done is taken back; what served before is what is served. That it runs, [`Failure::serving`] tells:
+    /// a step that touched nothing does not start it again.
     RolledBack,
-    /// Somebody asked to stop; what was done is taken back and what served before serves.
+    /// Somebody asked to stop; what was done is taken back, as with [`RolledBack`](Self::RolledBack).
     Cancelled,
     /// Taking it back failed: a person is needed, or a later [`recover`](Orchestrator::recover).
     Stuck {
