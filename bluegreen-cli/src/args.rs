@@ -137,7 +137,7 @@ Examples:
   bluegreen deploy web --image-definitions imagedefinitions.json --report /var/log/web-deploy.json
   bluegreen deploy web --image registry.example.com/web:42 --wait 10m
 
-In a CodeDeploy hook the deployment's id is taken from DEPLOYMENT_ID.";
+In a CodeDeploy hook the id is taken from DEPLOYMENT_ID, the deadline from `timeout` in appspec.yml.";
 
 const DOCTOR_EXAMPLES: &str = "\
 Examples:
@@ -199,7 +199,8 @@ pub(crate) struct TimeArgs {
     /// Refuse at once when another run is at work on this application; this is the default
     #[arg(long)]
     pub(crate) no_wait: bool,
-    /// Cancel and roll back when it is not committed after that long
+    /// Cancel and roll back when it is not committed after that long [default: in a CodeDeploy hook, its own limit less
+    /// the time that a drain and a stop may take]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub(crate) deadline: Option<Duration>,
 }

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 pub(crate) struct Environment {
     /// CodeDeploy's id of the deployment that this hook belongs to.
     pub(crate) deployment_id: Option<String>,
+    /// The lifecycle event that this hook is for.
+    pub(crate) lifecycle_event: Option<String>,
     /// The Engine's address, as Docker's own client takes it.
     pub(crate) docker_host: Option<String>,
     /// Where Docker's own configuration is.
@@ -26,6 +28,7 @@ impl Environment {
         let under_home = |path: &str| home.as_ref().map(|home| home.join(path));
         Self {
             deployment_id: text("DEPLOYMENT_ID"),
+            lifecycle_event: text("LIFECYCLE_EVENT"),
             docker_host: text("DOCKER_HOST"),
             docker_config: value("DOCKER_CONFIG").map(PathBuf::from).or_else(|| under_home(".docker")),
             state_home: value("XDG_STATE_HOME").map(PathBuf::from).or_else(|| under_home(".local/state")),

@@ -20,6 +20,7 @@ mod explain;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod hook;
 mod inputs;
 mod nearest;
 mod output;

@@ -1,7 +1,7 @@
 //! Runs that are asked to stop, cut off, or left alone by their reader, at each step.
 
 use std::io::Read as _;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -233,6 +233,41 @@ fn a_deadline_that_runs_out_in_the_gate_takes_the_deploy_back_and_says_so() {
     ran.expect(21).says(&["the deadline of 3", "is over", "serving now: blue", "app:v1", "next: "]);
     stage.serves("v1");
     assert_eq!(stage.containers(&[]), [stage.place("blue")], "the candidate is left");
+}
+
+/// The agent's part: a script of a revision in the agent's own place, which gets SIGTERM after its `timeout`.
+#[test]
+#[ignore = "needs Docker and nginx: ./scripts/test"]
+fn a_codedeploy_hook_takes_the_deploy_back_within_its_own_limit_and_needs_no_signal() {
+    const LIMIT: &str = "20";
+    let stage = Stage::with_v1(Kind::HostLive);
+    stage.configure("[app.WEB.health]\nhttp = \"/health\"\ndeadline = \"60s\"\nattempt_timeout = \"60s\"");
+    let bad = stage.image_with("v2", &[("HEALTH", "hang")]);
+    let deploy = stage.command(&["deploy", "--image", &bad]);
+    let words = std::iter::once(deploy.get_program()).chain(deploy.get_args());
+    let line: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+    let revision = stage.dir().join("revision");
+    std::fs::create_dir(&revision).expect("a directory");
+    let spec = format!("hooks:\n  ApplicationStart:\n    - location: start.sh\n      timeout: {LIMIT}\n");
+    std::fs::write(revision.join("appspec.yml"), spec).expect("a file");
+    // Found by its path among our ancestors, and, where it gave us its place and nobody names it, by its deployment.
+    for (exec, at) in [("", "$at"), ("exec ", ".")] {
+        let script = format!("#!/bin/sh\ncd {}\nsleep 2\n{exec}{}\n", stage.dir().display(), line.join(" "));
+        std::fs::write(revision.join("start.sh"), script).expect("a file");
+        let agent = format!(
+            "set -e; mount -t tmpfs none /opt; at=/opt/codedeploy-agent/deployment-root/group/d-HOOK; mkdir -p $at; \
+             at=$at/deployment-archive; cp -r {} $at; chmod +x $at/start.sh; cd $at; exec timeout {LIMIT} {at}/start.sh",
+            revision.display(),
+        );
+        let ran = stage.watched(&["v1"], || {
+            let mut hook = Command::new("unshare");
+            hook.args(["--mount", "sh", "-c", &agent]).env("LIFECYCLE_EVENT", "ApplicationStart");
+            ran(hook.env("DEPLOYMENT_ID", "d-HOOK"))
+        });
+        let ran = ran.expect(21).says(&["this hook may take 20 s", "serving now: blue", "app:v1", "next: "]);
+        assert!(!ran.err.contains("SIGTERM"), "{}", ran.err);
+        assert_eq!(stage.containers(&[]), [stage.place("blue")], "the candidate is left");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod cancel;
 mod doctor;
 mod history;
+mod limits;
 mod nginx;
 mod other;
 mod retire;
@@ -16,12 +17,14 @@ use bluegreen_core::orchestrator::{Failure, Orchestrator};
 use bluegreen_core::port::Ports;
 use tokio_util::sync::CancellationToken;
 
+use self::limits::Limits;
 use crate::args::{Cli, Command, Global, TimeArgs};
 use crate::env::{self, Environment};
 use crate::exit::Exit;
+use crate::hook::Hook;
 use crate::output::{Explained, Out, Verdict};
 use crate::settings::Target;
-use crate::{duration, explain, ports, signal};
+use crate::{explain, ports, signal};
 
 /// What every verb is given.
 #[derive(Debug)]
@@ -55,20 +58,14 @@ pub(crate) fn execute(cli: Cli, env: Environment) -> Exit {
     verdict.deliver(&cx.out, cx.global.report.as_deref())
 }
 
-/// How long a run may wait and take, and what it is known by.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Limits {
-    pub(crate) wait: Option<std::time::Duration>,
-    pub(crate) deadline: Option<std::time::Duration>,
-}
-
-impl From<&TimeArgs> for Limits {
-    fn from(args: &TimeArgs) -> Self {
-        Self { wait: args.wait, deadline: args.deadline }
-    }
-}
-
 impl Context {
+    /// How long a run of this application may wait and take.
+    fn limits(&self, args: &TimeArgs, target: &Target) -> Limits {
+        let event = self.env.lifecycle_event.as_deref();
+        let hook = event.and_then(|event| Hook::find(event, self.env.deployment_id.as_deref()));
+        Limits::new(args, hook, &target.app.spec)
+    }
+
     /// Connects to the real world and runs `verb` on it, under signals and a deadline.
     fn with_orchestrator(
         &self,
@@ -124,11 +121,11 @@ impl Context {
         if let Err(error) = signal::listen(&cancel, &self.out) {
             self.out.warn(&format!("signals cannot be listened to: {error}"));
         }
-        if let Some(deadline) = limits.deadline {
+        if let Some(deadline) = limits.deadline.clone() {
             let (cancel, out) = (cancel.clone(), self.out.clone());
             drop(tokio::spawn(async move {
-                tokio::time::sleep(deadline).await;
-                out.say(&format!("the deadline of {} is over: stopping", duration::short(deadline)));
+                tokio::time::sleep(deadline.within).await;
+                out.say(&format!("{}: stopping", deadline.over));
                 cancel.cancel();
             }));
         }

@@ -5,7 +5,7 @@ use bluegreen_core::orchestrator::{Report, Request};
 use bluegreen_core::state::{Outcome, Verb};
 use serde_json::json;
 
-use super::{Context, Limits};
+use super::Context;
 use crate::args::{DeployArgs, RunArgs};
 use crate::config::Mode;
 use crate::output::{Verdict, receipt};
@@ -27,7 +27,7 @@ pub(super) fn deploy(cx: &Context, args: &DeployArgs) -> Verdict {
     if args.input.force {
         request = request.forced();
     }
-    cx.with_orchestrator(COMMAND, &target, &Limits::from(&args.time), async |orchestrator| {
+    cx.with_orchestrator(COMMAND, &target, &cx.limits(&args.time, &target), async |orchestrator| {
         let report = orchestrator.deploy(request).await?;
         warn_of_loss(cx, &report, &target).await;
         Ok(done(COMMAND, &report, &target))
@@ -45,7 +45,7 @@ pub(super) fn rollback(cx: &Context, args: &RunArgs) -> Verdict {
         Ok(id) => id,
         Err(error) => return Context::bad_id(COMMAND, &error),
     };
-    cx.with_orchestrator(COMMAND, &target, &Limits::from(&args.time), async |orchestrator| {
+    cx.with_orchestrator(COMMAND, &target, &cx.limits(&args.time, &target), async |orchestrator| {
         let report = orchestrator.rollback(id).await?;
         warn_of_loss(cx, &report, &target).await;
         Ok(done(COMMAND, &report, &target))
@@ -63,7 +63,7 @@ pub(super) fn recover(cx: &Context, args: &RunArgs) -> Verdict {
         Ok(id) => id,
         Err(error) => return Context::bad_id(COMMAND, &error),
     };
-    cx.with_orchestrator(COMMAND, &target, &Limits::from(&args.time), async |orchestrator| {
+    cx.with_orchestrator(COMMAND, &target, &cx.limits(&args.time, &target), async |orchestrator| {
         let settled = orchestrator.recover(id).await?;
         let app = &target.app.spec.name;
         let text = match &settled {

@@ -1,0 +1,95 @@
+//! How long a run may wait and take.
+
+use std::time::Duration;
+
+use bluegreen_core::model::AppSpec;
+
+use crate::args::TimeArgs;
+use crate::duration;
+use crate::hook::Hook;
+
+/// Docker's own time between a stop signal and a kill.
+const STOP: Duration = Duration::from_secs(10);
+/// For the calls around a drain and a stop.
+const CALLS: Duration = Duration::from_secs(10);
+
+/// How long a run may wait and take.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Limits {
+    /// For another run to end.
+    pub(crate) wait: Option<Duration>,
+    /// By when it is to be committed.
+    pub(crate) deadline: Option<Deadline>,
+}
+
+/// By when a run is to be committed; it is taken back otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Deadline {
+    /// From now on.
+    pub(crate) within: Duration,
+    /// What is said when it is over.
+    pub(crate) over: String,
+}
+
+impl Limits {
+    /// What was asked for; in a hook also what its own limit leaves.
+    pub(crate) fn new(args: &TimeArgs, hook: Option<Hook>, spec: &AppSpec) -> Self {
+        let given = args.deadline.map(Deadline::given);
+        Self { wait: args.wait, deadline: given.or_else(|| hook.map(|hook| Deadline::of(hook, spec))) }
+    }
+}
+
+impl Deadline {
+    fn given(within: Duration) -> Self {
+        Self { within, over: format!("the deadline of {} is over", duration::short(within)) }
+    }
+
+    /// After the commit point, or to take a run back, there may be a drain and a stop. The hook's time is to last for
+    /// them, so that it ends with what came of it and not with a signal. Where it is short, half of it.
+    fn of(hook: Hook, spec: &AppSpec) -> Self {
+        let after = spec.drain.timeout + spec.options.stop_timeout.unwrap_or(STOP) + CALLS;
+        let within = hook.left.saturating_sub(after).max(hook.left / 2);
+        let limit = hook.limit.as_secs();
+        Self { within, over: format!("this hook may take {limit} s, and the rest of it is for taking back") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bluegreen_core::testing::World;
+
+    use super::*;
+
+    const fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn within(left: u64, given: Option<Duration>, more: impl FnOnce(&mut AppSpec)) -> Duration {
+        let mut spec = World::new().spec();
+        more(&mut spec);
+        let args = TimeArgs { wait: None, no_wait: false, deadline: given };
+        Limits::new(&args, Some(Hook { limit: secs(3600), left: secs(left) }), &spec).deadline.unwrap().within
+    }
+
+    #[test]
+    fn a_hook_leaves_time_for_a_drain_and_a_stop_after_the_deadline() {
+        assert_eq!(within(3600, None, |_| ()), secs(3550));
+        let slow = |spec: &mut AppSpec| {
+            (spec.drain.timeout, spec.options.stop_timeout) = (secs(120), Some(secs(60)));
+        };
+        assert_eq!(within(3000, None, slow), secs(2810));
+    }
+
+    #[test]
+    fn a_short_one_is_shared_and_one_that_is_over_leaves_nothing() {
+        assert_eq!(within(60, None, |_| ()), secs(30));
+        assert_eq!(within(0, None, |_| ()), secs(0));
+    }
+
+    #[test]
+    fn a_deadline_that_was_asked_for_comes_first() {
+        assert_eq!(within(60, Some(secs(50)), |_| ()), secs(50));
+        let args = TimeArgs { wait: None, no_wait: false, deadline: None };
+        assert_eq!(Limits::new(&args, None, &World::new().spec()).deadline, None);
+    }
+}
