@@ -14,7 +14,7 @@ use bluegreen_core::port::{
 use bluegreen_core::state::{Entry, Record};
 use bluegreen_core::testing::{Fault, When, World};
 
-use crate::{Scene, Wiring, combination, orchestrator, request};
+use crate::{Scene, Settled, Wiring, combination, orchestrator, request};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Bug {
@@ -142,7 +142,8 @@ impl Proxy for Buggy {
 
 /// Runs one combination with the bug in it; whether the suite fails.
 async fn is_caught(wiring: Wiring, fault: (usize, Fault, When)) -> bool {
-    let run = tokio::spawn(async move { combination(Scene::Deploy, wiring, fault, None).await });
+    let run =
+        tokio::spawn(async move { combination(Scene::Deploy, wiring, fault, None, Settled::Recover).await });
     run.await.is_err_and(|error| error.is_panic())
 }
 

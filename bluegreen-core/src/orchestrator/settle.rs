@@ -1,10 +1,12 @@
 //! Finishes or takes back a run that was cut off.
 
 use super::failure::chain;
+use super::prepare::Observed;
 use super::{Aftermath, Cause, Deployment, Failure, Log, Orchestrator};
 use crate::event::Event;
 use crate::model::DeploymentId;
 use crate::plan::Step;
+use crate::port::ProxyError;
 use crate::state::{Outcome, Resume};
 
 impl Orchestrator {
@@ -24,24 +26,33 @@ impl Orchestrator {
                 Ok(Some((deployment, Outcome::RolledBack)))
             }
             Resume::Forward(steps) => {
-                match self.was_taken_back(&run).await {
-                    Ok(false) => {}
-                    Ok(true) => {
-                        self.tell(&forward(false));
-                        self.take_back(&mut run, log, &[Step::Start]).await?;
-                        return Ok(Some((deployment, Outcome::RolledBack)));
-                    }
+                let observed = match self.observe().await {
+                    Ok(observed) => observed,
+                    // Nothing is decided without a look.
                     Err(cause) => return Err(self.stuck(&run, log, Step::Verify, cause).await),
-                }
-                self.tell(&forward(true));
-                if let Err(cause) = run.reinstate().await {
-                    // A committed candidate that cannot serve any more: whoever can, must.
-                    self.warn(chain(&cause));
-                    self.take_back(&mut run, log, &open.undoable()).await?;
+                };
+                if run.was_taken_back(&observed) {
+                    self.tell(&forward(false));
+                    self.take_back(&mut run, log, &[Step::Start]).await?;
                     return Ok(Some((deployment, Outcome::RolledBack)));
                 }
-                run.finish(log, &steps).await?;
-                Ok(Some((deployment, Outcome::Committed)))
+                self.tell(&forward(true));
+                match run.reinstate(&observed).await {
+                    Ok(()) => {
+                        run.finish(log, &steps).await?;
+                        Ok(Some((deployment, Outcome::Committed)))
+                    }
+                    // It was seen to serve; that the proof could not be asked for says nothing against it.
+                    Err(cause) if run.serves(&observed) && !is_disproof(&cause) => {
+                        Err(self.stuck(&run, log, Step::Verify, cause).await)
+                    }
+                    // A committed candidate that cannot serve any more: whoever can, must.
+                    Err(cause) => {
+                        self.warn(chain(&cause));
+                        self.take_back(&mut run, log, &open.undoable()).await?;
+                        Ok(Some((deployment, Outcome::RolledBack)))
+                    }
+                }
             }
         }
     }
@@ -62,27 +73,36 @@ impl Orchestrator {
         let aftermath = Aftermath::Stuck { step, error: chain(&cause) };
         run.failure(log, step, cause, aftermath, Vec::new()).await
     }
+}
 
-    /// Whether a run whose commit is on record was taken back all the same: it never learned that its commit
-    /// record was durable. Then the previous colour serves and the candidate is gone.
-    async fn was_taken_back(&self, run: &Deployment<'_>) -> Result<bool, Cause> {
-        let Some(previous) = run.previous else { return Ok(false) };
-        let observed = self.observe().await?;
-        Ok(observed.serving.color == Some(previous)
-            && observed.runs(previous)
-            && !observed.runs(run.slot().color))
-    }
+/// Whether the proxy was asked and clients do not reach the candidate.
+fn is_disproof(cause: &Cause) -> bool {
+    matches!(cause, Cause::Proxy(ProxyError::NotProven { .. }))
 }
 
 impl Deployment<'_> {
+    /// Whether a run whose commit is on record was taken back all the same: it never learned that its commit
+    /// record was durable. Then the previous colour serves and the candidate is gone.
+    fn was_taken_back(&self, observed: &Observed) -> bool {
+        self.previous.is_some_and(|previous| {
+            observed.serving.color == Some(previous)
+                && observed.runs(previous)
+                && !observed.runs(self.slot().color)
+        })
+    }
+
+    /// Whether the candidate runs and is what the proxy sends requests to.
+    fn serves(&self, observed: &Observed) -> bool {
+        let color = self.slot().color;
+        observed.serving.color == Some(color) && observed.serving.settled && observed.runs(color)
+    }
+
     /// Makes a committed candidate serve again before anything of the previous colour is touched: the host may
     /// have restarted since, or the proxy may point elsewhere.
-    async fn reinstate(&mut self) -> Result<(), Cause> {
+    async fn reinstate(&mut self, observed: &Observed) -> Result<(), Cause> {
         let orchestrator = self.orchestrator;
-        let observed = orchestrator.observe().await?;
-        let color = self.slot().color;
-        self.instance = observed.instance(color).cloned();
-        if !(observed.serving.color == Some(color) && observed.serving.settled && observed.runs(color)) {
+        self.instance = observed.instance(self.slot().color).cloned();
+        if !self.serves(observed) {
             let instance = orchestrator.ensure_running(&self.candidate.spec).await?;
             orchestrator.gate(self.slot(), &instance).await?;
             self.instance = Some(instance);
