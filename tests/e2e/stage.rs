@@ -76,8 +76,9 @@ pub enum Kind {
 /// An nginx in front of an application `web` that is not deployed yet.
 #[allow(dead_code, reason = "a stage tells more than every set of tests asks")]
 pub struct Stage {
-    pub run: Run,
+    // Before the run, which ends all that is left of it: a failed test still asks nginx why.
     pub nginx: Box<dyn Nginx>,
+    pub run: Run,
     pub app: String,
     dir: tempfile::TempDir,
     /// nginx's own, when it runs in a container.

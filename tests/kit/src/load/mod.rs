@@ -149,7 +149,14 @@ impl Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         let _ = self.stop.send(true);
-        // Not joined and not judged: this is the way out of a test that already failed.
+        // Not joined and not judged: this is the way out of a test that already failed. What clients saw until then
+        // tells why it did.
+        if std::thread::panicking()
+            && self.thread.is_some()
+            && let Ok(recorder) = self.recorder.lock()
+        {
+            eprintln!("the load until the failure\n{}", recorder.report());
+        }
     }
 }
 

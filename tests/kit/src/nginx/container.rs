@@ -124,6 +124,7 @@ impl Nginx for NginxContainer {
 
 impl Drop for NginxContainer {
     fn drop(&mut self) {
+        super::tell_a_failed_test(self);
         // Before its directories, so that it never sees them empty.
         let _ = self.container.remove();
     }

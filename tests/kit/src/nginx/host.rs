@@ -230,6 +230,7 @@ impl Nginx for HostNginx {
 
 impl Drop for HostNginx {
     fn drop(&mut self) {
+        super::tell_a_failed_test(self);
         end_master(self.dir.path());
     }
 }

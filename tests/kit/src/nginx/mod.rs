@@ -61,6 +61,15 @@ pub trait Nginx: Send + Sync {
     }
 }
 
+/// On the way out of a test that failed: what nginx itself had to complain of, the latest twenty lines.
+fn tell_a_failed_test(nginx: &impl Nginx) {
+    if std::thread::panicking() {
+        let log = nginx.error_log().unwrap_or_else(|error| error.to_string());
+        let complaints: Vec<&str> = log.lines().filter(|line| !line.contains("[notice]")).collect();
+        eprintln!("nginx complained\n{}", complaints[complaints.len().saturating_sub(20)..].join("\n"));
+    }
+}
+
 fn write_conf(conf_dir: &Path, flags: &Path, port: u16, name: &str, text: &str) -> Result<()> {
     let text = text.replace("@PORT@", &port.to_string()).replace("@FLAGS@", &flags.display().to_string());
     let file = conf_dir.join(name);
