@@ -25,7 +25,7 @@ fn taken_over_and_given_back(kind: Kind) {
 
     // On new connections: a reload closes the others, which is why the switch itself makes none.
     let target = Target::parse(&stage.nginx.url()).expect("loopback");
-    let config = Config::new(target).with(Mode::New, 4).lasting(Duration::from_secs(120));
+    let config = Config::new(target).with(Mode::New, 4).at_most(40.0).lasting(Duration::from_secs(120));
     let load = Handle::spawn(config);
     assert!(load.wait_until(Duration::from_secs(10), |report| report.total.requests > 20), "no load");
     stage.bluegreen(&["nginx", "remove"]).expect(0).says(&["removed"]);

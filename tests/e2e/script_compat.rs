@@ -220,8 +220,11 @@ fn edits_by_hand_stay_whether_nginx_has_read_them_or_not() {
 fn switches_by_rewriting_lose_no_new_connection_and_say_what_others_may_lose() {
     let machine = Machine::with_v0(UPSTREAM);
     let target = Target::parse(&machine.nginx().direct_url()).expect("a private address");
-    let config =
-        Config::new(target).with(Mode::New, 4).with(Mode::SlowNew, 4).lasting(Duration::from_secs(300));
+    let config = Config::new(target)
+        .with(Mode::New, 4)
+        .with(Mode::SlowNew, 4)
+        .at_most(40.0)
+        .lasting(Duration::from_secs(300));
     let load = Handle::spawn(config);
     assert!(load.wait_until(Duration::from_secs(10), |seen| seen.total.requests > 50), "no load");
     let loss = ["warning: nginx 1.22.", "closes idle client connections at a reload", "`mode = \"live\"`"];

@@ -243,7 +243,8 @@ impl Stage {
         names
     }
 
-    /// Load in all short modes, each kind of client that a switch could hurt.
+    /// Load in all short modes, each kind of client that a switch could hurt. Paced: clients that send as fast as
+    /// they can take both cores, and then it is the machine that keeps them and the other tests' clients waiting.
     pub fn load(&self) -> Handle {
         let target = Target::parse(&self.nginx.url()).expect("loopback");
         let config = Config::new(target)
@@ -252,6 +253,7 @@ impl Stage {
             .with(Mode::Gaps, 6)
             .with(Mode::Naive, 4)
             .with(Mode::Post, 4)
+            .at_most(40.0)
             .lasting(Duration::from_secs(300));
         let load = Handle::spawn(config);
         assert!(load.wait_until(Duration::from_secs(10), |report| report.total.requests > 50), "no load");
