@@ -16,6 +16,7 @@ use bluegreen_core::port::{
 };
 use bluegreen_core::testing::{Fault, Recorder, When, World};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 fn request(tag: &str) -> Request {
     Request::new(format!("registry.test/web:{tag}").parse().unwrap(), tag.parse().unwrap())
@@ -219,5 +220,34 @@ async fn a_record_that_the_journal_has_is_no_failure_although_its_answer_was_los
         assert!(ended.is_ok(), "{ended:?} at call {number}, {}", whole.calls()[number]);
         assert_eq!(world.journal().len(), whole.journal().len());
         assert_eq!(world.serving().unwrap().tag, "1");
+    }
+}
+
+/// It may take a quarter of an hour, and who asks to stop has not that long.
+#[tokio::test(start_paused = true)]
+async fn a_pull_that_hangs_ends_when_somebody_asks_to_stop() {
+    let world = World::new();
+    for tag in ["1", "2"] {
+        world.publish(&format!("registry.test/web:{tag}"));
+    }
+    Orchestrator::new(world.ports(), world.spec()).deploy(request("1")).await.unwrap();
+    for operation in ["registry.credentials", "runtime.ensure_image"] {
+        world.fault_at(operation, Fault::Hang, When::Before);
+        let (stop, began) = (CancellationToken::new(), Instant::now());
+        let soon = tokio::time::sleep(Duration::from_secs(5));
+        let run = Orchestrator::new(world.ports(), world.spec()).cancelled_by(stop.clone());
+        let (ended, ()) = tokio::join!(run.deploy(request("2")), async {
+            soon.await;
+            stop.cancel();
+        });
+        let failure = ended.unwrap_err();
+        assert_eq!(
+            (failure.step, failure.aftermath),
+            (Some(Step::Pull), Aftermath::Cancelled),
+            "{operation}"
+        );
+        assert_eq!(began.elapsed().as_secs(), 5, "{operation}");
+        assert_eq!(world.serving().unwrap().tag, "1");
+        assert_eq!(world.violations(), Vec::<String>::new());
     }
 }

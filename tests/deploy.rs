@@ -325,6 +325,12 @@ async fn a_rollback_that_fails_leaves_what_serves_and_stops_the_kept_one_again()
     assert_eq!((failure.step, failure.aftermath), (Some(Step::Switch), Aftermath::RolledBack));
     serves(&world, "2", &["web-green"]);
     assert!(world.containers().contains(&"web-blue".to_owned()), "the kept container is gone");
+    // Also when there is nothing of it left to stop.
+    world.change("registry.test/web:1", Health::DiesAfter(Duration::ZERO, 1));
+    let failure = orchestrator(&world).rollback("again".parse().unwrap()).await.unwrap_err();
+    assert_eq!((failure.step, failure.aftermath), (Some(Step::Gate), Aftermath::RolledBack));
+    serves(&world, "2", &["web-green"]);
+    assert!(world.containers().contains(&"web-blue".to_owned()), "the kept container is gone");
 }
 
 #[tokio::test(start_paused = true)]

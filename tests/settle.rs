@@ -9,8 +9,9 @@ use bluegreen_core::orchestrator::{Aftermath, Cause, Failure, Orchestrator, Repo
 use bluegreen_core::plan::Step;
 use bluegreen_core::port::ProxyError;
 use bluegreen_core::state::Outcome;
-use bluegreen_core::testing::{Fault, OnEvent, When, World};
+use bluegreen_core::testing::{Fault, Health, OnEvent, When, World};
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 fn orchestrator(world: &World) -> Orchestrator {
     Orchestrator::new(world.ports(), world.spec())
@@ -130,4 +131,41 @@ async fn a_run_that_was_taken_back_although_its_commit_is_on_record_stays_taken_
     assert_eq!(recovered(&world).await, Outcome::RolledBack);
     assert_eq!(world.serving().unwrap().tag, "1");
     assert_eq!(world.containers(), ["web-blue"]);
+}
+
+/// Also where the candidate must first be started and judged, and a hook's deadline is over meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_committed_run_is_finished_also_when_somebody_asks_to_stop() {
+    let world = committed_and_killed().await;
+    stop(&world, Color::Green).await;
+    let cancel = CancellationToken::new();
+    cancel.cancel();
+    let recovered = orchestrator(&world).cancelled_by(cancel).recover("r".parse().unwrap()).await;
+    assert_eq!(recovered.unwrap().unwrap().1, Outcome::Committed);
+    assert_eq!(world.serving().unwrap().tag, "2");
+}
+
+/// It was started, judged and switched to: that its proof cannot be asked for says nothing against it.
+#[tokio::test(start_paused = true)]
+async fn a_candidate_that_serves_again_is_not_taken_back_for_a_proof_that_could_not_be_asked_for() {
+    for fault in [Fault::Fail, Fault::Hang] {
+        let world = committed_and_killed().await;
+        world.tamper_proxy(Some(Color::Blue));
+        world.fault_at("proxy.verify", fault, When::Before);
+        let failure = orchestrator(&world).recover("r".parse().unwrap()).await.unwrap_err();
+        assert!(matches!(failure.aftermath, Aftermath::Stuck { .. }), "{fault:?}: {failure:?}");
+        assert_eq!(world.serving().unwrap().tag, "2", "{fault:?}");
+        assert_eq!(recovered(&world).await, Outcome::Committed, "{fault:?}");
+        assert_eq!(world.running(), ["web-green"], "{fault:?}");
+    }
+}
+
+/// The next deploy must get through.
+#[tokio::test(start_paused = true)]
+async fn a_committed_candidate_that_cannot_serve_any_more_is_taken_back() {
+    let world = committed_and_killed().await;
+    world.tamper_proxy(Some(Color::Blue));
+    world.change("registry.test/web:2", Health::never("status 500"));
+    assert_eq!(recovered(&world).await, Outcome::RolledBack);
+    assert_eq!((world.serving().unwrap().tag.as_str(), world.running()), ("1", vec!["web-blue".to_owned()]));
 }

@@ -30,9 +30,9 @@ pub(crate) fn exit_of(failure: &Failure) -> Exit {
     }
 }
 
-/// Whether the container that requests are sent to does not run.
+/// Whether the release that requests are sent to does not run. A proxy may name a colour where no release ever was.
 fn is_down(failure: &Failure) -> bool {
-    failure.serving.as_ref().is_some_and(|now| now.color.is_some() && !now.running)
+    failure.serving.as_ref().is_some_and(|now| now.color.is_some() && now.image.is_some() && !now.running)
 }
 
 /// A run that failed.

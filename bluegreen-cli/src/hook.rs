@@ -2,8 +2,9 @@
 //!
 //! The agent runs a script out of the revision, as the leader of a process group, and sends the group SIGTERM when the
 //! `timeout` is over that appspec.yml gives that script. No variable says so. But the script is among our ancestors, with
-//! its path among their arguments: by itself, behind its shell, or behind `sudo` and `su … -c`. A script that gave its
-//! place to us (`exec`) is found by the deployment's id; which one of its event it is, is not known then.
+//! its path among their arguments: by itself, behind its shell, or behind `su … -c`; also behind a `sudo` that leaves us
+//! the agent's variables (`sudo -E`), as without them nobody knows that this is a hook. A script that gave its place to
+//! us (`exec`) is found by the deployment's id; which one of its event it is, is not known then.
 //!
 //! Source: aws-codedeploy-agent, `hook_executor.rb`, `linux_util.rb`, `script_info.rb`.
 
@@ -97,8 +98,9 @@ fn revision(root: &Path, deployment: &str) -> Option<PathBuf> {
     groups.map(|group| group.path().join(deployment).join(ARCHIVE)).find(|archive| archive.is_dir())
 }
 
-/// What that script of the event may take; the most of all where it is not known which it is, as a signal that comes
-/// first does less harm than a deploy that is taken back for another script's limit. None where appspec.yml cannot tell.
+/// What that script of the event may take; the most of all where it is not known which it is, or where it is none of
+/// them and one of them has begun it: a signal that comes first does less harm than a deploy that is taken back for
+/// another script's limit. None where appspec.yml cannot tell.
 fn limit(archive: &Path, event: &str, location: Option<&str>) -> Option<Duration> {
     let text = ["appspec.yml", "appspec.yaml"]
         .into_iter()
@@ -108,18 +110,22 @@ fn limit(archive: &Path, event: &str, location: Option<&str>) -> Option<Duration
 
 fn limit_in(spec: &str, event: &str, location: Option<&str>) -> Option<Duration> {
     let spec = YamlLoader::load_from_str(spec).ok()?;
-    let scripts = spec.first()?["hooks"][event].as_vec()?.iter();
-    let ours = scripts.filter(|script| {
-        location.is_none_or(|location| script["location"].as_str().map(parts) == Some(parts(location)))
-    });
-    ours.map(|script| timeout(script).unwrap_or(DEFAULT_LIMIT)).max()
+    let scripts = spec.first()?["hooks"][event].as_vec()?;
+    let is_ours =
+        |script: &&Yaml| location.is_some() && script["location"].as_str().map(parts) == location.map(parts);
+    let may_take = |script| timeout(script).unwrap_or(DEFAULT_LIMIT);
+    let ours = scripts.iter().filter(is_ours).map(may_take).max();
+    ours.or_else(|| scripts.iter().map(may_take).max())
 }
 
 fn timeout(script: &Yaml) -> Option<Duration> {
     let seconds = match &script["timeout"] {
         Yaml::Integer(number) => u64::try_from(*number).ok()?,
-        // The agent takes text too, and rounds down.
-        Yaml::String(text) | Yaml::Real(text) => text.trim().split('.').next()?.parse().ok()?,
+        // The agent takes text too, and of it the number that it begins with (Ruby's `to_i`).
+        Yaml::String(text) | Yaml::Real(text) => {
+            let digits = text.trim_start().chars().take_while(|c| c.is_ascii_digit() || *c == '_');
+            digits.filter(|c| *c != '_').collect::<String>().parse().ok()?
+        }
         _ => return None,
     };
     Some(Duration::from_secs(seconds))
@@ -167,8 +173,13 @@ mod tests {
         assert_eq!(limit("BeforeInstall", start), Some(3600));
         assert_eq!(limit("ValidateService", start), Some(60));
         assert_eq!(limit("AfterInstall", start), Some(9));
-        for (event, location) in [("ApplicationStart", Some("other.sh")), ("None", None)] {
-            assert_eq!(limit(event, location), None, "{event} {location:?}");
+        for other in ["scripts/other.sh", "imagedefinitions.json"] {
+            assert_eq!(limit("ApplicationStart", Some(other)), Some(300), "one of them has begun {other}");
+        }
+        assert_eq!(limit("None", None), None);
+        for (text, seconds) in [("90s", 90), ("'1_000'", 1000), ("' 60'", 60), ("soon", 3600), ("-5", 3600)] {
+            let spec = format!("hooks:\n  E:\n    - location: a\n      timeout: {text}\n");
+            assert_eq!(limit_in(&spec, "E", Some("a")), Some(Duration::from_secs(seconds)), "{text}");
         }
         for spec in ["", "hooks: [", "hooks:\n  ApplicationStart: yes", "- 1", "\u{0}"] {
             assert_eq!(limit_in(spec, "ApplicationStart", start), None, "{spec}");
@@ -193,6 +204,6 @@ mod tests {
     fn where_nothing_is_known_it_is_the_agents_default() {
         let hook = Hook::find("ApplicationStart", Some("d-none")).unwrap();
         assert_eq!(hook.limit, Duration::from_hours(1));
-        assert!(hook.left <= hook.limit);
+        assert!(hook.left > Duration::from_mins(30), "{hook:?}: this process is not that old");
     }
 }

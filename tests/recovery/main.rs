@@ -31,9 +31,11 @@ enum Scene {
     RecoverBack,
     /// A deploy that was cut off when it was committed is finished.
     RecoverForward,
+    /// The same after somebody has pointed the proxy back.
+    Reinstate,
 }
 
-const SCENES: [Scene; 8] = [
+const SCENES: [Scene; 9] = [
     Scene::FirstDeploy,
     Scene::Deploy,
     Scene::UnhealthyDeploy,
@@ -42,6 +44,7 @@ const SCENES: [Scene; 8] = [
     Scene::Retire,
     Scene::RecoverBack,
     Scene::RecoverForward,
+    Scene::Reinstate,
 ];
 
 /// What settles what was cut off.
@@ -86,8 +89,8 @@ impl Scene {
         world.foreign_container("somebody-elses");
         let before: &[&str] = match self {
             Self::FirstDeploy => &[],
-            Self::Deploy | Self::UnhealthyDeploy | Self::RecoverBack | Self::RecoverForward => &["1"],
             Self::Rollback | Self::WarmRollback | Self::Retire => &["1", "2"],
+            _ => &["1"],
         };
         for tag in before {
             orchestrator(&world, self).deploy(request(tag, tag)).await.unwrap();
@@ -96,7 +99,10 @@ impl Scene {
             world.fault_at(operation, Fault::Crash, when);
             let run = async { drop(orchestrator(&world, self).deploy(request("2", "tested")).await) };
             assert!(until_crash(&world, run).await, "it was not cut off");
-            assert_eq!(is_committed(&world), self == Self::RecoverForward);
+            assert_eq!(is_committed(&world), self != Self::RecoverBack);
+        }
+        if self == Self::Reinstate {
+            world.tamper_proxy(Some(Color::Blue));
         }
         world
     }
@@ -105,7 +111,7 @@ impl Scene {
     fn cut_off_at(self) -> Option<(&'static str, When)> {
         match self {
             Self::RecoverBack => Some(("proxy.switch", When::After)),
-            Self::RecoverForward => Some(("proxy.in_flight", When::Before)),
+            Self::RecoverForward | Self::Reinstate => Some(("proxy.in_flight", When::Before)),
             _ => None,
         }
     }
@@ -118,7 +124,7 @@ impl Scene {
             Self::UnhealthyDeploy => drop(run.deploy(request("bad", "tested")).await),
             Self::Rollback | Self::WarmRollback => drop(run.rollback("tested".parse().unwrap()).await),
             Self::Retire => drop(run.retire("tested".parse().unwrap(), true).await),
-            Self::RecoverBack | Self::RecoverForward => {
+            Self::RecoverBack | Self::RecoverForward | Self::Reinstate => {
                 drop(run.recover("recovery".parse().unwrap()).await);
             }
         }
@@ -127,7 +133,7 @@ impl Scene {
     /// What serves once it is committed.
     fn candidate(self) -> Option<&'static str> {
         match self {
-            Self::FirstDeploy | Self::Deploy | Self::RecoverForward => Some("2"),
+            Self::FirstDeploy | Self::Deploy | Self::RecoverForward | Self::Reinstate => Some("2"),
             Self::Rollback | Self::WarmRollback => Some("1"),
             Self::UnhealthyDeploy | Self::Retire | Self::RecoverBack => None,
         }
@@ -137,7 +143,7 @@ impl Scene {
     fn allowed(self) -> &'static [Option<&'static str>] {
         match self {
             Self::FirstDeploy => &[None, Some("2")],
-            Self::Deploy => &[Some("1"), Some("2")],
+            Self::Deploy | Self::Reinstate => &[Some("1"), Some("2")],
             Self::UnhealthyDeploy | Self::RecoverBack => &[Some("1")],
             Self::Rollback | Self::WarmRollback => &[Some("1"), Some("2")],
             Self::Retire | Self::RecoverForward => &[Some("2")],
@@ -304,6 +310,11 @@ async fn a_recovery_that_takes_back_survives_every_fault_and_every_crash_in_the_
 #[tokio::test(start_paused = true)]
 async fn a_recovery_that_finishes_survives_every_fault_and_every_crash_in_the_next() {
     every_combination_of(Scene::RecoverForward).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recovery_that_switches_once_more_survives_every_fault_and_every_crash_in_the_next() {
+    every_combination_of(Scene::Reinstate).await;
 }
 
 /// Runs the one combination that `REPLAY` names; without it, one that is known.

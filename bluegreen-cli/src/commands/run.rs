@@ -69,7 +69,9 @@ pub(super) fn recover(cx: &Context, args: &RunArgs) -> Verdict {
         let text = match &settled {
             None => format!("nothing to recover: no run of {app} is unfinished"),
             Some((deployment, Outcome::Committed)) => format!("finished: {deployment} serves"),
-            Some((deployment, _)) => format!("rolled back: {deployment}; what served before it serves"),
+            Some((deployment, _)) => {
+                format!("rolled back: {deployment}; what served before it, if anything did, serves")
+            }
         };
         let result =
             settled.map(|(deployment, outcome)| json!({ "deployment": deployment, "outcome": outcome }));

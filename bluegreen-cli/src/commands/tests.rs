@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bluegreen_core::model::AppName;
+use bluegreen_core::model::{AppName, Color};
 use bluegreen_core::orchestrator::{Failure, Orchestrator, Report, Request};
 use bluegreen_core::port::Holder;
 use bluegreen_core::testing::{Fault, Health, When, World};
@@ -87,6 +87,23 @@ async fn stuck_says_so_and_how_to_get_out() {
     let verdict = verdict(&world, "sick", "d2").await;
     assert_eq!(verdict.exit, Exit::Stuck);
     insta::assert_snapshot!(text(&verdict));
+}
+
+/// "Rolled back" promises that the previous release serves. A proxy also names a colour where there never was one.
+#[tokio::test(start_paused = true)]
+async fn a_release_that_is_down_is_not_said_to_serve_and_one_that_never_was_is_not_down() {
+    let world = world();
+    deploy(&world, "1", "d1").await.unwrap();
+    let runtime = world.ports().runtime;
+    let blue = runtime.find(&world.spec().slots.blue.name).await.unwrap().unwrap();
+    runtime.ensure_stopped(&blue.id, None).await.unwrap();
+    world.fault_at("runtime.ensure_image", Fault::Fail, When::Before);
+    assert_eq!(verdict(&world, "2", "d2").await.exit, Exit::Stuck);
+
+    let fresh = self::world();
+    fresh.tamper_proxy(Some(Color::Blue));
+    let verdict = verdict(&fresh, "sick", "d1").await;
+    assert_eq!(verdict.exit, Exit::RolledBack, "{}", text(&verdict));
 }
 
 #[tokio::test(start_paused = true)]

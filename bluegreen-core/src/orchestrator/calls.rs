@@ -76,10 +76,18 @@ impl Orchestrator {
             within(self.spec.limits.pull, "pulling the image", call).await
         };
         let patience = self.spec.limits.pull;
-        match self.retrying(patience, once).await {
-            // Once more with a fresh token: the first may have expired between its making and its use.
-            Err(Cause::Runtime(RuntimeError::PullDenied { .. })) => self.retrying(patience, once).await,
-            outcome => outcome,
+        let pulled = async {
+            match self.retrying(patience, once).await {
+                // Once more with a fresh token: the first may have expired between its making and its use.
+                Err(Cause::Runtime(RuntimeError::PullDenied { .. })) => self.retrying(patience, once).await,
+                outcome => outcome,
+            }
+        };
+        // The one call that may take a quarter of an hour; cut off, it leaves nothing but layers for the next.
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(Cause::Cancelled),
+            pulled = pulled => pulled,
         }
     }
 

@@ -1,5 +1,7 @@
 //! Finishes or takes back a run that was cut off.
 
+use tokio_util::sync::CancellationToken;
+
 use super::failure::chain;
 use super::prepare::Observed;
 use super::{Aftermath, Cause, Deployment, Failure, Log, Orchestrator};
@@ -42,12 +44,10 @@ impl Orchestrator {
                         run.finish(log, &steps).await?;
                         Ok(Some((deployment, Outcome::Committed)))
                     }
-                    // It was seen to serve; that the proof could not be asked for says nothing against it.
-                    Err(cause) if run.serves(&observed) && !is_disproof(&cause) => {
-                        Err(self.stuck(&run, log, Step::Verify, cause).await)
-                    }
+                    // Nothing speaks against it: the next run goes on from here.
+                    Err(Unproven::Unknown(cause)) => Err(self.stuck(&run, log, Step::Verify, cause).await),
                     // A committed candidate that cannot serve any more: whoever can, must.
-                    Err(cause) => {
+                    Err(Unproven::Cannot(cause)) => {
                         self.warn(chain(&cause));
                         self.take_back(&mut run, log, &open.undoable()).await?;
                         Ok(Some((deployment, Outcome::RolledBack)))
@@ -75,9 +75,24 @@ impl Orchestrator {
     }
 }
 
-/// Whether the proxy was asked and clients do not reach the candidate.
-fn is_disproof(cause: &Cause) -> bool {
-    matches!(cause, Cause::Proxy(ProxyError::NotProven { .. }))
+/// Why a committed candidate is not proven to serve.
+enum Unproven {
+    /// It was seen that it cannot: it does not start, is not healthy, or requests do not reach it.
+    Cannot(Cause),
+    /// That could not be found out.
+    Unknown(Cause),
+}
+
+impl Unproven {
+    fn judged(cause: Cause) -> Self {
+        match cause {
+            Cause::Gate(_)
+            | Cause::CandidateLost { .. }
+            | Cause::Probe(_)
+            | Cause::Proxy(ProxyError::NotProven { .. }) => Self::Cannot(cause),
+            _ => Self::Unknown(cause),
+        }
+    }
 }
 
 impl Deployment<'_> {
@@ -98,17 +113,19 @@ impl Deployment<'_> {
     }
 
     /// Makes a committed candidate serve again before anything of the previous colour is touched: the host may
-    /// have restarted since, or the proxy may point elsewhere.
-    async fn reinstate(&mut self, observed: &Observed) -> Result<(), Cause> {
-        let orchestrator = self.orchestrator;
+    /// have restarted since, or the proxy may point elsewhere. Past its commit a run is finished, also when somebody
+    /// asks to stop: what is wanted of them is that something serves.
+    async fn reinstate(&mut self, observed: &Observed) -> Result<(), Unproven> {
+        let orchestrator = self.orchestrator.clone().cancelled_by(CancellationToken::new());
         self.instance = observed.instance(self.slot().color).cloned();
         if !self.serves(observed) {
-            let instance = orchestrator.ensure_running(&self.candidate.spec).await?;
-            orchestrator.gate(self.slot(), &instance).await?;
+            let instance =
+                orchestrator.ensure_running(&self.candidate.spec).await.map_err(Unproven::Cannot)?;
+            orchestrator.gate(self.slot(), &instance).await.map_err(Unproven::judged)?;
             self.instance = Some(instance);
-            orchestrator.switch(Some(self.backend())).await?;
+            orchestrator.switch(Some(self.backend())).await.map_err(Unproven::Cannot)?;
         }
-        orchestrator.verify(&self.backend()).await?;
+        orchestrator.verify(&self.backend()).await.map_err(Unproven::judged)?;
         Ok(())
     }
 }
