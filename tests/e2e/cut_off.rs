@@ -1,4 +1,4 @@
-//! A registry whose line is cut in the middle of a layer.
+//! A registry whose line is cut, or stands still, in the middle of a layer.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,7 @@ use bluegreen_testkit::engine::{Engine, EngineOptions};
 use bluegreen_testkit::process;
 
 use crate::ecr_stage::EcrStage;
-use crate::luck::PATIENCE;
+use crate::luck::{PATIENCE, Running};
 
 /// More than all manifests, less than the layer.
 const IN_A_LAYER: u64 = 300_000;
@@ -79,4 +79,27 @@ fn a_registry_that_is_cut_off_for_good_in_the_middle_of_a_layer_fails_the_pull_a
     line.relay.mend();
     stage.watched(&["v1", "v2"], || line.ecr.deploy(&v2).expect(0));
     assert!(process::wait_until(PATIENCE, || stage.version().as_deref() == Some("v2")));
+}
+
+#[test]
+#[ignore = "needs Docker, nginx and moto: ./scripts/test"]
+fn a_pull_that_stands_still_ends_at_sigterm_and_the_next_deploy_begins_it_afresh() {
+    let line = Line::new();
+    let stage = &line.ecr.stage;
+    line.ecr.v1();
+    let v2 = line.push("v2");
+    line.relay.stand_still_after(IN_A_LAYER);
+    let ran = stage.watched(&["v1"], || {
+        let mut run = Running::start(&mut line.ecr.command(&["deploy", "--output", "json", "--image", &v2]));
+        run.until("step-started", Some("pull"));
+        assert!(process::wait_until(PATIENCE, || line.relay.cuts() == 1), "then this test tests nothing");
+        run.signal("TERM");
+        run.end()
+    });
+    ran.expect(21).says(&["stopped on request", "when you are ready: bluegreen deploy"]);
+    line.ecr.only_v1_serves();
+
+    line.relay.mend();
+    stage.watched(&["v1", "v2"], || line.ecr.deploy(&v2).expect(0));
+    stage.serves("v2");
 }

@@ -175,7 +175,7 @@ async fn what_is_kept_warm_and_what_was_not_drained_is_said() {
         orchestrator.deploy(Request::new(image, tag.parse().unwrap())).await.unwrap()
     };
     deploy("1").await;
-    world.in_flight(bluegreen_core::model::Color::Blue, 3, None);
+    world.in_flight(Color::Blue, 3, None);
     let said = text(&run::done("deploy", &deploy("2").await, &target(&world)));
     assert!(said.contains("not drained after 30.0s: 3 connections, unchanged for 30.0s"), "{said}");
     let status = async || text(&show::shown(&orchestrator.status().await.unwrap(), &target(&world)));

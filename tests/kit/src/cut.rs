@@ -1,4 +1,4 @@
-//! A line that breaks: a relay that lets so many bytes of answers through and then cuts every connection.
+//! A line that breaks: a relay that lets so many bytes of answers through and then cuts every connection, or stands still.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -21,6 +21,8 @@ struct Line {
     left: AtomicU64,
     /// After a cut nobody gets through any more.
     stays_cut: AtomicBool,
+    /// A cut is a silence: what is open stays open.
+    stands_still: AtomicBool,
     cuts: AtomicU64,
     ended: AtomicBool,
     open: Mutex<Vec<TcpStream>>,
@@ -37,6 +39,7 @@ impl CuttingRelay {
             to,
             left: NEVER.into(),
             stays_cut: false.into(),
+            stands_still: false.into(),
             cuts: 0.into(),
             ended: false.into(),
             open: Mutex::default(),
@@ -69,8 +72,15 @@ impl CuttingRelay {
         self.cut_after(bytes);
     }
 
-    /// The line is whole again.
+    /// The same, but nobody is told: connections stay open, and nothing comes over them any more.
+    pub fn stand_still_after(&self, bytes: u64) {
+        self.line.stands_still.store(true, Ordering::SeqCst);
+        self.cut_for_good_after(bytes);
+    }
+
+    /// The line is whole again, for new connections.
     pub fn mend(&self) {
+        self.line.stands_still.store(false, Ordering::SeqCst);
         self.line.left.store(NEVER, Ordering::SeqCst);
         self.line.stays_cut.store(false, Ordering::SeqCst);
     }
@@ -128,7 +138,9 @@ impl Line {
 
     fn cut(&self) {
         self.cuts.fetch_add(1, Ordering::SeqCst);
-        self.hang_up();
+        if !self.stands_still.load(Ordering::SeqCst) {
+            self.hang_up();
+        }
         if !self.stays_cut.load(Ordering::SeqCst) {
             self.left.store(NEVER, Ordering::SeqCst);
         }
