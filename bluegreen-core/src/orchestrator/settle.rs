@@ -114,7 +114,7 @@ impl Deployment<'_> {
 
     /// Makes a committed candidate serve again before anything of the previous colour is touched: the host may
     /// have restarted since, or the proxy may point elsewhere. Past its commit a run is finished, also when somebody
-    /// asks to stop: what is wanted of them is that something serves.
+    /// asks to stop: they, too, want something to serve.
     async fn reinstate(&mut self, observed: &Observed) -> Result<(), Unproven> {
         let orchestrator = self.orchestrator.clone().cancelled_by(CancellationToken::new());
         self.instance = observed.instance(self.slot().color).cloned();
