@@ -111,8 +111,9 @@ fn limit(archive: &Path, event: &str, location: Option<&str>) -> Option<Duration
 fn limit_in(spec: &str, event: &str, location: Option<&str>) -> Option<Duration> {
     let spec = YamlLoader::load_from_str(spec).ok()?;
     let scripts = spec.first()?["hooks"][event].as_vec()?;
-    let is_ours =
-        |script: &&Yaml| location.is_some() && script["location"].as_str().map(parts) == location.map(parts);
+    let is_ours = |script: &&Yaml| {
+        location.is_some_and(|location| script["location"].as_str().map(parts) == Some(parts(location)))
+    };
     let may_take = |script| timeout(script).unwrap_or(DEFAULT_LIMIT);
     let ours = scripts.iter().filter(is_ours).map(may_take).max();
     ours.or_else(|| scripts.iter().map(may_take).max())

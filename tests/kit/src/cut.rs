@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_cuts_after_so_many_bytes_and_lets_through_again_when_it_is_mended() {
+    fn it_cuts_or_stands_still_after_so_many_bytes_and_lets_through_again_when_it_is_mended() {
         let server = TcpListener::bind("127.0.0.1:0").expect("a port");
         let relay = CuttingRelay::start(server.local_addr().expect("bound")).expect("a relay");
         drop(std::thread::spawn(move || {
@@ -182,5 +182,15 @@ mod tests {
         relay.cut_after(10_000);
         assert!(received() < 10_000);
         assert_eq!((received(), relay.cuts()), (100_000, 2));
+
+        relay.stand_still_after(50_000);
+        let mut client = TcpStream::connect(relay.address()).expect("the relay");
+        client.set_read_timeout(Some(std::time::Duration::from_millis(500))).expect("a limit");
+        let mut bytes = Vec::new();
+        let silence = client.read_to_end(&mut bytes).expect_err("no end is told");
+        assert_eq!(silence.kind(), std::io::ErrorKind::WouldBlock, "{silence}");
+        assert!((40_000..50_000).contains(&bytes.len()), "{}", bytes.len());
+        relay.mend();
+        assert_eq!((received(), relay.cuts()), (100_000, 3));
     }
 }
