@@ -14,6 +14,7 @@ use bluegreen_core::plan::Step;
 use bluegreen_core::port::{
     Credentials, Holder, MockContainerRuntime, Registry, RegistryError, RuntimeError,
 };
+use bluegreen_core::state::Activity;
 use bluegreen_core::testing::{Fault, Recorder, When, World};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -188,7 +189,7 @@ async fn who_is_at_work_is_told_and_nobody_else() {
     let world = World::new();
     let run = Orchestrator::new(world.ports(), world.spec());
     assert!(!run.at_work().await.unwrap().held);
-    let holder = Holder::new(1, "here", "deploy", "d".parse().unwrap());
+    let holder = Holder::new(1, "here", Activity::Deploy, "d".parse().unwrap());
     let lease = world.ports().journal.lock(&world.spec().name, &holder).await.unwrap();
     let queue = run.at_work().await.unwrap();
     assert!(queue.held);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bluegreen_core::event::Event;
 use bluegreen_core::model::{Color, RestartPolicy};
-use bluegreen_core::orchestrator::{Aftermath, Cause, Failure, Orchestrator, Report, Request};
+use bluegreen_core::orchestrator::{Aftermath, Cause, Failure, NoRollback, Orchestrator, Report, Request};
 use bluegreen_core::plan::Step;
 use bluegreen_core::port::{JournalError, RegistryError};
 use bluegreen_core::testing::{Fault, Health, OnEvent, Recorder, When, World};
@@ -281,7 +281,7 @@ async fn rollback_is_the_same_plan_with_the_release_before() {
     assert_eq!(further.image, "registry.test/web:1");
     serves(&world, "1", &["web-blue"]);
     let failure = orchestrator(&world).rollback("too-far".parse().unwrap()).await.unwrap_err();
-    assert!(matches!(failure.cause, Cause::NothingToRollBackTo));
+    assert!(matches!(failure.cause, Cause::NoRollback(NoRollback::NothingEarlier)));
     serves(&world, "1", &["web-blue"]);
 }
 
@@ -454,7 +454,7 @@ async fn status_names_what_does_not_fit_together() {
     deploy(&world, "2").await.unwrap();
     let status = orchestrator(&world).status().await.unwrap();
     assert_eq!(status.findings, Vec::<String>::new());
-    assert_eq!(status.rollback_to.as_deref(), Some("registry.test/web:1 (000000000000)"));
+    assert_eq!(status.rollback.to().map(|to| to.image.as_str()), Some("registry.test/web:1"));
     world.tamper_proxy(Some(Color::Blue));
     let status = orchestrator(&world).status().await.unwrap();
     insta::assert_snapshot!(status.findings.join("\n"));

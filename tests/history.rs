@@ -24,7 +24,7 @@ async fn every_record_has_its_run_and_a_line_and_every_run_its_end() {
     // This belongs to no run.
     orchestrator().retire("r".parse().unwrap(), true).await.unwrap();
     let history = orchestrator().history().await.unwrap();
-    let runs = history.runs.iter().map(|run| format!("{} {}: {}", run.verb, run.deployment, run.outcome));
+    let runs = history.runs.iter().map(|run| format!("{} {}: {}", run.verb, run.deployment, run.ending));
     let records = history.records.iter().map(|record| {
         let run = record.deployment.as_ref().map_or_else(String::new, ToString::to_string);
         format!("{} {run} {}: {}", record.seq, record.record, record.detail)

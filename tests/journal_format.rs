@@ -39,6 +39,12 @@ async fn meaning(fixture: &str) -> String {
     lines.join("\n")
 }
 
+/// A script's container was adopted, gone back to over two releases in two steps, and a last run was cut off.
+#[tokio::test]
+async fn version_2() {
+    insta::assert_snapshot!(meaning("v2/a-script-and-a-rollback.journal").await);
+}
+
 #[tokio::test]
 async fn version_1() {
     insta::assert_snapshot!(meaning("v1/deploys-and-a-crash.journal").await);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bluegreen_core::model::AppName;
 use bluegreen_core::orchestrator::{Aftermath, Cause, Orchestrator, Request};
 use bluegreen_core::port::Holder;
+use bluegreen_core::state::Activity;
 use bluegreen_core::testing::World;
 use tokio::time::sleep;
 
@@ -26,7 +27,7 @@ fn waiting(world: &World) -> Orchestrator {
 
 /// Somebody who is at work until the lease is dropped.
 async fn at_work(world: &World) -> bluegreen_core::port::Lease {
-    let holder = Holder::new(1, "here", "deploy", "at-work".parse().unwrap());
+    let holder = Holder::new(1, "here", Activity::Deploy, "at-work".parse().unwrap());
     world.ports().journal.lock(&AppName::new("web").unwrap(), &holder).await.unwrap()
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bluegreen_core::model::{AppName, DeploymentId, ImageRef};
+use bluegreen_core::orchestrator::Goal;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::{duration, exit};
@@ -99,7 +100,8 @@ pub(crate) enum Command {
     #[command(after_help = DEPLOY_EXAMPLES)]
     Deploy(Box<DeployArgs>),
     /// Go back to the previous release: its recorded digest and options, by the same steps as a deploy
-    Rollback(RunArgs),
+    #[command(after_help = ROLLBACK_EXAMPLES)]
+    Rollback(RollbackArgs),
     /// What serves now, since when, what it can be rolled back to, and what to type next
     Status(AppArgs),
     /// Every run: what it was for, how it ended, and what clients saw of it
@@ -138,6 +140,12 @@ Examples:
   bluegreen deploy web --image registry.example.com/web:42 --wait 10m
 
 In a CodeDeploy hook the id is taken from DEPLOYMENT_ID, the deadline from `timeout` in appspec.yml.";
+
+const ROLLBACK_EXAMPLES: &str = "\
+Examples:
+  bluegreen rollback web                        What served before; once more goes further back
+  bluegreen rollback web --list                 What it could go back to
+  bluegreen rollback web --to 1a2b3c4d5e6f      That digest, or a deployment's id";
 
 const DOCTOR_EXAMPLES: &str = "\
 Examples:
@@ -214,7 +222,20 @@ pub(crate) struct DeployArgs {
     pub(crate) time: TimeArgs,
 }
 
-/// `rollback` and `recover`.
+/// `rollback`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RollbackArgs {
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+    /// Not the release before, but this one: a deployment's id, a digest or its first twelve digits
+    #[arg(long, value_name = "DEPLOYMENT|DIGEST")]
+    pub(crate) to: Option<Goal>,
+    /// Only show what it could go back to, newest first; touch nothing
+    #[arg(long, conflicts_with_all = ["to", "deployment_id", "wait", "no_wait", "deadline"])]
+    pub(crate) list: bool,
+}
+
+/// `recover`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RunArgs {
     #[command(flatten)]

@@ -21,10 +21,14 @@ pub(crate) enum Exit {
     Stuck,
     /// The candidate serves, the previous release is not fully retired.
     Unretired,
+    /// `status`: it serves, or should, and something needs a person.
+    Degraded,
+    /// `status`: clients are not answered.
+    NotServing,
 }
 
 impl Exit {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::Success,
         Self::Unexpected,
         Self::Usage,
@@ -33,6 +37,8 @@ impl Exit {
         Self::Cancelled,
         Self::Stuck,
         Self::Unretired,
+        Self::Degraded,
+        Self::NotServing,
     ];
 
     /// The number that the process ends with.
@@ -46,6 +52,8 @@ impl Exit {
             Self::Cancelled => 21,
             Self::Stuck => 30,
             Self::Unretired => 40,
+            Self::Degraded => 50,
+            Self::NotServing => 51,
         }
     }
 
@@ -60,6 +68,8 @@ impl Exit {
             Self::Cancelled => "cancelled and rolled back; the previous release serves",
             Self::Stuck => "stuck: neither forward nor back, a person is needed",
             Self::Unretired => "the candidate serves, but the previous release is not fully retired",
+            Self::Degraded => "status: clients are answered, or should be, and something needs a person",
+            Self::NotServing => "status: clients are not answered",
         }
     }
 }
@@ -86,6 +96,6 @@ mod tests {
 
     #[test]
     fn the_numbers_are_an_interface() {
-        assert_eq!(Exit::ALL.map(Exit::code), [0, 1, 2, 10, 20, 21, 30, 40]);
+        assert_eq!(Exit::ALL.map(Exit::code), [0, 1, 2, 10, 20, 21, 30, 40, 50, 51]);
     }
 }

@@ -5,7 +5,7 @@ use std::error::Error;
 use bluegreen_core::adapter::ecr::EcrHost;
 use bluegreen_core::adapter::nginx::Place;
 use bluegreen_core::model::ImageRef;
-use bluegreen_core::orchestrator::{Aftermath, Cause, Failure, ServingNow};
+use bluegreen_core::orchestrator::{Aftermath, Cause, Earlier, Failure, RollbackOffer, ServingNow};
 use bluegreen_core::port::{JournalError, ProxyError, RegistryError, RuntimeError};
 
 use crate::args::PullArg;
@@ -85,6 +85,27 @@ pub(crate) fn serving(now: &ServingNow) -> String {
         text.push_str("; ITS CONTAINER DOES NOT RUN");
     }
     text
+}
+
+/// A release that served earlier, in one line.
+pub(crate) fn earlier(earlier: &Earlier) -> String {
+    let Earlier { deployment, image, digest, .. } = earlier;
+    let mut text = format!("{image} ({}), deployment {deployment}", short(digest));
+    if earlier.adopted {
+        text.push_str(", made by somebody else");
+    }
+    if !earlier.here {
+        text.push_str("; its image is not on this host and would be pulled");
+    }
+    text
+}
+
+/// What a rollback would do, in one line.
+pub(crate) fn offer(offer: &RollbackOffer) -> String {
+    match offer {
+        RollbackOffer::To(to) => earlier(to),
+        RollbackOffer::No(no) => format!("nothing: {no}"),
+    }
 }
 
 /// The first twelve digits of a digest.

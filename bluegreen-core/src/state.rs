@@ -4,7 +4,7 @@
 //! any moment leaves a record of everything that it may have done. The fold decides the *direction* in which an
 //! unfinished run is settled; what is really there is looked at again when it is (observed beats remembered).
 
-use std::fmt;
+mod activity;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -12,32 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{AppName, Color, DeploymentId, Receipt, Release};
 use crate::plan::{PLAN, Step};
 
-/// What a deployment was asked to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Verb {
-    /// Something to serve from now on.
-    Deploy,
-    /// An earlier release, again.
-    Rollback,
-}
-
-impl Verb {
-    /// Its name, as it is typed.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Deploy => "deploy",
-            Self::Rollback => "rollback",
-        }
-    }
-}
-
-impl fmt::Display for Verb {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
+pub use self::activity::{Activity, Verb};
 
 /// One fact of a run, in the order in which they happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -56,6 +31,9 @@ pub enum Record {
         candidate: Box<Release>,
         /// The colour that serves now, if any does.
         previous: Option<Color>,
+        /// What serves now, when somebody else made it: enough to bring it back. Since version 2 of the journal.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        adopted: Option<Box<Release>>,
     },
     /// A step is about to have its effect.
     Started {
@@ -174,10 +152,16 @@ pub struct Run {
     pub candidate: Release,
     /// The colour that served when it began.
     pub previous: Option<Color>,
+    /// What served when it began, when somebody else had made it.
+    pub adopted: Option<Release>,
     /// When it began.
     pub began: Timestamp,
     /// When its last record was written.
     pub last: Timestamp,
+    /// When its commit point was passed: since then its candidate serves.
+    pub committed: Option<Timestamp>,
+    /// When the step was started that was started last.
+    pub step_since: Option<Timestamp>,
     /// Every step that was started, in order; each may have had its effect.
     pub started: Vec<Step>,
     /// Every step that is done.
@@ -271,10 +255,14 @@ impl AppState {
         self.runs.iter().rfind(|run| run.is_serving()).map(|run| &run.candidate)
     }
 
-    /// The release that a colour's place was last given for good, apart from the run that is open.
+    /// The release that a colour's place was last given for good, apart from the run that is open, by us or by somebody
+    /// else whose place we took.
     pub fn release_in(&self, color: Color) -> Option<&Release> {
-        let settled = self.runs.iter().filter(|run| run.outcome.is_some() && run.is_serving());
-        settled.map(|run| &run.candidate).rfind(|release| release.color() == color)
+        let given = self.runs.iter().flat_map(|run| {
+            let settled = run.outcome.is_some() && run.is_serving();
+            run.adopted.iter().chain(settled.then_some(&run.candidate))
+        });
+        given.rev().find(|release| release.color() == color)
     }
 
     /// The last run, when it is not settled.
@@ -287,29 +275,38 @@ impl AppState {
         self.runs.iter().rfind(|run| run.deployment == *deployment)
     }
 
-    /// The releases that were deployed and committed, oldest first, each content once at its last place.
+    /// What served one after the other and was not rolled back from, oldest first, the one that serves at the end. Each
+    /// content is there once, at its last place.
     pub fn releases(&self) -> Vec<&Release> {
-        let deployed = self.runs.iter().filter(|run| run.is_serving() && run.verb == Verb::Deploy);
-        let mut releases: Vec<&Release> = Vec::new();
-        for release in deployed.map(|run| &run.candidate) {
-            releases.retain(|earlier| earlier.spec.content() != release.spec.content());
-            releases.push(release);
+        let mut line: Vec<&Release> = Vec::new();
+        let place = |line: &[&Release], release: &Release| {
+            line.iter().position(|earlier| earlier.spec.content() == release.spec.content())
+        };
+        for run in self.runs.iter().filter(|run| run.is_serving()) {
+            if let Some(adopted) = &run.adopted {
+                place(&line, adopted).map(|at| line.remove(at));
+                line.push(adopted);
+            }
+            match (run.verb, place(&line, &run.candidate)) {
+                (Verb::Deploy, at) => drop(at.map(|at| line.remove(at))),
+                // What came after it was gone back from.
+                (Verb::Rollback, Some(at)) => line.truncate(at),
+                // Where an earlier program went and this one would not go.
+                (Verb::Rollback, None) => drop(line.pop()),
+            }
+            line.push(&run.candidate);
         }
-        releases
+        line
     }
 
-    /// What a rollback goes to: the release that was deployed before the one that serves.
+    /// What a rollback goes to: what served before the one that serves, and was not rolled back from itself.
     pub fn rollback_target(&self) -> Option<&Release> {
-        let current = self.current()?;
-        let releases = self.releases();
-        let position =
-            releases.iter().position(|release| release.spec.content() == current.spec.content())?;
-        position.checked_sub(1).map(|before| releases[before])
+        self.releases().into_iter().rev().nth(1)
     }
 
     /// Takes one record into account; the error says why it cannot be next.
     fn apply(&mut self, entry: &Entry) -> Result<(), &'static str> {
-        if let Record::Begun { deployment, verb, candidate, previous, .. } = &entry.record {
+        if let Record::Begun { deployment, verb, candidate, previous, adopted, .. } = &entry.record {
             if self.open().is_some() {
                 return Err("a run begins while another is not settled");
             }
@@ -319,8 +316,11 @@ impl AppState {
                 verb: *verb,
                 candidate: (**candidate).clone(),
                 previous: *previous,
+                adopted: adopted.as_deref().cloned(),
                 began: entry.at,
                 last: entry.at,
+                committed: None,
+                step_since: None,
                 started: Vec::new(),
                 done: Vec::new(),
                 undone: Vec::new(),
@@ -342,6 +342,11 @@ impl AppState {
         let run = self.runs.last_mut().filter(|run| run.outcome.is_none()).ok_or("no run is open")?;
         run.apply(&entry.record)?;
         run.last = entry.at;
+        match entry.record {
+            Record::Started { .. } => run.step_since = Some(entry.at),
+            Record::Succeeded { step: Step::Verify } => run.committed = Some(entry.at),
+            _ => {}
+        }
         Ok(())
     }
 }

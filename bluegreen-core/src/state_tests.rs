@@ -31,6 +31,7 @@ fn begun(number: u64, verb: Verb) -> Record {
         verb,
         candidate,
         previous: Some(color.other()),
+        adopted: None,
     }
 }
 

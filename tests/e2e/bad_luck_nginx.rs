@@ -202,7 +202,7 @@ fn an_nginx_that_dies_in_the_middle_is_reported_as_it_is_and_the_next_deploy_set
     start_host_nginx(&stage);
     // The moment it is there again it serves what it served: the flags are as they were.
     stage.serves("v1");
-    let status = stage.bluegreen(&["status"]).expect(0);
+    let status = stage.bluegreen(&["status"]).expect(50);
     status.says(&["UNFINISHED", "bluegreen recover"]);
     stage.watched(&["v1", "v2"], || stage.bluegreen(&["deploy", "--image", &image]).expect(0));
     stage.serves("v2");

@@ -88,7 +88,7 @@ fn days_apart(kind: Kind) {
     run.until("step-started", Some("gate"));
     run.signal("KILL");
     end(run).expect(-1);
-    at(&stage, "+0", &["status"]).expect(0).says(&["UNFINISHED", "app:v2"]);
+    at(&stage, "+0", &["status"]).expect(50).says(&["UNFINISHED", "app:v2"]);
     at(&stage, "-1d", &["recover"]).expect(0).says(&["rolled back: "]);
     stage.serves("v2");
     assert_eq!(stage.running().len(), 1);

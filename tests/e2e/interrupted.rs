@@ -150,7 +150,7 @@ fn sigkill_at_each_step_is_settled_by_simply_the_next_deploy_and_loses_no_reques
         let serves = turns.stage.version().expect("somebody serves");
         assert!(VERSIONS.contains(&serves.as_str()), "{of}: {serves}");
         assert!(!run.saw("step-succeeded", "retire"), "{of} came too late\n{}", ran.out);
-        turns.stage.bluegreen(&["status"]).expect(0).says(&["UNFINISHED", "next: bluegreen recover"]);
+        turns.stage.bluegreen(&["status"]).expect(50).says(&["UNFINISHED", "next: bluegreen recover"]);
         let candidate = turns.candidate();
         let next = turns.stage.bluegreen(&["deploy", "--image", &turns.images[candidate]]).expect(0);
         let next = next.says(&["which was cut off"]);
@@ -290,7 +290,13 @@ fn a_second_deploy_is_refused_at_once_with_who_is_at_work_or_waits_for_its_turn(
     for verb in [&["rollback"][..], &["recover"]] {
         stage.bluegreen(verb).expect(10).says(&["another run is at work", "deploy d-first", &pid]);
     }
-    stage.bluegreen(&["status"]).expect(0).says(&["UNFINISHED", "d-first"]);
+    stage.bluegreen(&["status"]).expect(0).says(&[
+        "AT WORK",
+        "deploy d-first",
+        &pid,
+        "; at ",
+        "bluegreen cancel",
+    ]);
     // A wait that is not long enough.
     let short = stage.bluegreen(&["deploy", "--image", &v3, "--wait", "300ms"]).expect(10);
     short.says(&["waiting for another run to end: deploy d-first", "another run is at work", &pid]);

@@ -39,3 +39,4 @@ mod killed;
 mod nginx_killed;
 mod outputs;
 mod reboot;
+mod said;

@@ -53,7 +53,7 @@ fn rebooted_at_each_step(kind: Kind, recover_at: usize) {
         let committed = run.saw("step-succeeded", "verify");
         assert!(process::wait_until(PATIENCE, || turns.stage.version().is_some()), "{of}: nothing serves");
         let serves = turns.stage.version().expect("it did a moment ago");
-        let status = turns.stage.bluegreen(&["status"]).expect(0);
+        let status = turns.stage.bluegreen(&["status"]).expect(50);
         let status = status.says(&["UNFINISHED", "next: bluegreen recover", &format!("app:{serves}")]);
         eprintln!("{of}: {serves} serves, {:?} run, committed {committed}", turns.stage.running());
         if n % 2 == recover_at {

@@ -72,9 +72,17 @@ fn bluegreen_follows_the_script_goes_back_and_the_script_can_follow_again() {
     };
     script("v1");
     assert_eq!(machine.ports(), "4000:");
-    machine.deploy(&machine.image("v2")).expect(0);
+    let id = || docker(["inspect", "--format", "{{.Id}}", &machine.container(4000)]).expect("it is there");
+    let made_by_script = id();
+    let deployed = machine.deploy(&machine.image("v2")).expect(0);
+    deployed.says(&["next: to go back: bluegreen rollback"]);
     machine.serves("v2");
     assert_eq!(machine.ports(), "3000:4000");
+    // The first rollback brings the script's own container back.
+    machine.verb("status").expect(0).says(&["app:v1", "made by somebody else"]);
+    machine.verb("rollback").expect(0).says(&["rolled back on request"]);
+    machine.serves("v1");
+    assert_eq!((machine.ports().as_str(), id()), ("4000:3000", made_by_script));
     let unknown = machine.verb("rollback").expect(10);
     let unknown = unknown.says(&["there is no earlier release to roll back to", "next: bluegreen status"]);
     assert!(
@@ -82,6 +90,8 @@ fn bluegreen_follows_the_script_goes_back_and_the_script_can_follow_again() {
         "the next command looks at the same journal: {}",
         unknown.err
     );
+    machine.serves("v1");
+    machine.deploy(&machine.image("v2")).expect(0);
     machine.serves("v2");
 
     // What the script had made is in the way under the name that is next; it was given to us.
@@ -97,7 +107,7 @@ fn bluegreen_follows_the_script_goes_back_and_the_script_can_follow_again() {
 
     script("v4");
     assert_eq!(machine.ports(), "4000:");
-    machine.verb("status").expect(0).says(&["not made by bluegreen", "the journal says blue serves"]);
+    machine.verb("status").expect(50).says(&["not made by bluegreen", "the journal says blue serves"]);
     machine.deploy(&machine.image("v5")).expect(0);
     machine.serves("v5");
     assert_eq!(machine.ports(), "3000:4000");

@@ -33,9 +33,11 @@ enum Scene {
     RecoverForward,
     /// The same after somebody has pointed the proxy back.
     Reinstate,
+    /// The candidate dies while the previous container is being stopped.
+    LostAtTheEnd,
 }
 
-const SCENES: [Scene; 9] = [
+const SCENES: [Scene; 10] = [
     Scene::FirstDeploy,
     Scene::Deploy,
     Scene::UnhealthyDeploy,
@@ -45,6 +47,7 @@ const SCENES: [Scene; 9] = [
     Scene::RecoverBack,
     Scene::RecoverForward,
     Scene::Reinstate,
+    Scene::LostAtTheEnd,
 ];
 
 /// What settles what was cut off.
@@ -101,6 +104,10 @@ impl Scene {
             assert!(until_crash(&world, run).await, "it was not cut off");
             assert_eq!(is_committed(&world), self != Self::RecoverBack);
         }
+        if self == Self::LostAtTheEnd {
+            world.publish("registry.test/web:dying").behaves(Health::DiesAfter(Duration::from_secs(1), 1));
+            world.stops_take(Duration::from_secs(3));
+        }
         if self == Self::Reinstate {
             world.tamper_proxy(Some(Color::Blue));
         }
@@ -122,6 +129,7 @@ impl Scene {
         match self {
             Self::FirstDeploy | Self::Deploy => drop(run.deploy(request("2", "tested")).await),
             Self::UnhealthyDeploy => drop(run.deploy(request("bad", "tested")).await),
+            Self::LostAtTheEnd => drop(run.deploy(request("dying", "tested")).await),
             Self::Rollback | Self::WarmRollback => drop(run.rollback("tested".parse().unwrap()).await),
             Self::Retire => drop(run.retire("tested".parse().unwrap(), true).await),
             Self::RecoverBack | Self::RecoverForward | Self::Reinstate => {
@@ -130,11 +138,11 @@ impl Scene {
         }
     }
 
-    /// What serves once it is committed.
+    /// What serves once it is committed and settled.
     fn candidate(self) -> Option<&'static str> {
         match self {
             Self::FirstDeploy | Self::Deploy | Self::RecoverForward | Self::Reinstate => Some("2"),
-            Self::Rollback | Self::WarmRollback => Some("1"),
+            Self::Rollback | Self::WarmRollback | Self::LostAtTheEnd => Some("1"),
             Self::UnhealthyDeploy | Self::Retire | Self::RecoverBack => None,
         }
     }
@@ -144,7 +152,7 @@ impl Scene {
         match self {
             Self::FirstDeploy => &[None, Some("2")],
             Self::Deploy | Self::Reinstate => &[Some("1"), Some("2")],
-            Self::UnhealthyDeploy | Self::RecoverBack => &[Some("1")],
+            Self::UnhealthyDeploy | Self::RecoverBack | Self::LostAtTheEnd => &[Some("1")],
             Self::Rollback | Self::WarmRollback => &[Some("1"), Some("2")],
             Self::Retire | Self::RecoverForward => &[Some("2")],
         }
@@ -315,6 +323,11 @@ async fn a_recovery_that_finishes_survives_every_fault_and_every_crash_in_the_ne
 #[tokio::test(start_paused = true)]
 async fn a_recovery_that_switches_once_more_survives_every_fault_and_every_crash_in_the_next() {
     every_combination_of(Scene::Reinstate).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_candidate_that_dies_at_the_end_survives_every_fault_and_every_crash_in_its_recovery() {
+    every_combination_of(Scene::LostAtTheEnd).await;
 }
 
 /// Runs the one combination that `REPLAY` names; without it, one that is known.

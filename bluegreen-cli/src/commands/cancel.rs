@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bluegreen_core::orchestrator::{Failure, Orchestrator, ServingNow, Status};
+use bluegreen_core::orchestrator::{Failure, Orchestrator, RunEnding, ServingNow, Status};
 use bluegreen_core::port::Holder;
 use serde_json::json;
 use tokio::time::Instant;
@@ -17,11 +17,6 @@ use crate::{explain, ports};
 
 const COMMAND: &str = "cancel";
 const POLL: Duration = Duration::from_millis(100);
-/// What listens to signals and knows what to do.
-const CANCELLABLE: [&str; 4] = ["deploy", "rollback", "recover", "retire"];
-/// Those of them that make a run.
-const RUNS: [&str; 2] = ["deploy", "rollback"];
-
 /// How it went.
 #[derive(Debug)]
 pub(super) enum Cancelled {
@@ -98,7 +93,7 @@ fn refusal(holder: &Holder) -> Option<String> {
     if holder.host != here {
         return Some(format!("it runs on {}, and this is {here}", holder.host));
     }
-    (!CANCELLABLE.contains(&holder.verb.as_str())).then(|| format!("{} is not cancelled", holder.verb))
+    (!holder.verb.is_cancellable()).then(|| format!("{} is not cancelled", holder.verb))
 }
 
 pub(super) fn told(cancelled: &Cancelled, status: &Status, target: &Target) -> Verdict {
@@ -116,23 +111,25 @@ pub(super) fn told(cancelled: &Cancelled, status: &Status, target: &Target) -> V
         Cancelled::Ended(holder) => {
             let run = status.last.as_ref().filter(|run| run.deployment == holder.deployment);
             // `recover` and `retire` have no run of their own, only what they leave.
-            let tends = !RUNS.contains(&holder.verb.as_str());
+            let tends = !holder.verb.is_run();
             let outcome = match (run, &status.unfinished) {
-                (Some(run), _) => run.outcome.clone(),
+                (Some(run), _) => run.ending.to_string(),
                 (None, Some(left)) if tends => {
-                    format!("{} is not settled: {}", left.deployment, left.outcome)
+                    format!("{} is not settled: {}", left.deployment, left.ending)
                 }
                 (None, None) if tends => "nothing is left to settle".to_owned(),
                 (None, _) => "it had not begun".to_owned(),
             };
-            if status.unfinished.is_none() && outcome != "committed" {
+            let committed = run.is_some_and(|run| run.ending == RunEnding::Committed);
+            if status.unfinished.is_none() && !committed {
                 let now = status.serving.as_ref().map_or_else(Clone::clone, explain::serving);
                 // Whether it was done or gave up is the same to whoever wanted it out of the way.
                 let how = if tends { "ended" } else { "cancelled" };
                 let text =
                     format!("{how}: {} {}: {outcome}\nserving now: {now}", holder.verb, holder.deployment);
+                let ending = run.map(|run| &run.ending);
                 let cancelled =
-                    json!({ "verb": holder.verb, "deployment": holder.deployment, "outcome": outcome });
+                    json!({ "verb": holder.verb, "deployment": holder.deployment, "ending": ending });
                 let result = json!({ "app": app, "cancelled": cancelled, "serving": serving(status) });
                 return Verdict::success(COMMAND, text, result);
             }

@@ -18,7 +18,12 @@ pub(super) fn history(cx: &Context, args: &HistoryArgs) -> Verdict {
         Err(error) => return explain::settings(COMMAND, &error, cx.out.is_styled()),
     };
     cx.with_orchestrator(COMMAND, &target, &Limits::default(), async |orchestrator| {
-        orchestrator.history().await.map(|history| shown(&history, args.journal, args.limit))
+        let history = orchestrator.history().await?;
+        let mut verdict = shown(&history, args.journal, args.limit);
+        if history.rollback.as_ref().is_some_and(|offer| offer.to().is_some()) {
+            verdict.next = Some(format!("to go back: bluegreen rollback {}", target.again));
+        }
+        Ok(verdict)
     })
 }
 
@@ -42,9 +47,10 @@ fn newest<T>(all: &[T], limit: usize) -> &[T] {
 }
 
 fn run(run: &RunView) -> String {
-    let RunView { deployment, verb, image, began, last, outcome, .. } = run;
+    let RunView { deployment, verb, image, began, last, ending, .. } = run;
     let took = last.duration_since(*began).try_into().unwrap_or_default();
-    let mut text = format!("{began:.0}  {verb} {deployment}, {}: {}\n", plain(image), plain(outcome));
+    let mut text =
+        format!("{began:.0}  {verb} {deployment}, {}: {}\n", plain(image), plain(&ending.to_string()));
     text.push_str(&format!("  took {}\n", duration::short(took)));
     for line in run.receipt.iter().flat_map(receipt::lines) {
         text.push_str(&format!("  {line}\n"));

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use bluegreen_core::adapter::nginx::{Examination, Finding, Installation, LineChange, Nginx, UserLine};
 use bluegreen_core::port::{FileChange, Holder, Journal as _, Lease, ProxyError};
+use bluegreen_core::state::Activity;
 use serde_json::{Value, json};
 
 use super::Context;
@@ -18,14 +19,18 @@ use crate::{env, explain, ports};
 pub(super) fn nginx(cx: &Context, command: &NginxCommand) -> Verdict {
     match command {
         NginxCommand::Install(args) => {
-            with_nginx(cx, "nginx install", args, async |nginx, target| install(nginx, target, args).await)
+            with_nginx(cx, Some(Activity::InstallProxy), args, async |nginx, target| {
+                install(nginx, target, args).await
+            })
         }
         NginxCommand::Remove(args) => {
-            with_nginx(cx, "nginx remove", args, async |nginx, target| remove(nginx, target, args).await)
+            with_nginx(cx, Some(Activity::RemoveProxy), args, async |nginx, target| {
+                remove(nginx, target, args).await
+            })
         }
         NginxCommand::Check(app) => {
             let args = NginxArgs { app: app.clone(), dry_run: true };
-            with_nginx(cx, "nginx check", &args, async |nginx, target| {
+            with_nginx(cx, None, &args, async |nginx, target| {
                 nginx.examine(&target.app.spec.name).await.map(|found| checked(target, &found))
             })
         }
@@ -67,17 +72,18 @@ async fn remove(nginx: &Nginx, target: &Target, args: &NginxArgs) -> Result<Verd
 
 fn with_nginx(
     cx: &Context,
-    command: &'static str,
+    activity: Option<Activity>,
     args: &NginxArgs,
     work: impl AsyncFnOnce(&Nginx, &Target) -> Result<Verdict, ProxyError>,
 ) -> Verdict {
+    let command = activity.map_or("nginx check", Activity::as_str);
     let target = match settings::target(&cx.global, &args.app) {
         Ok(target) => target,
         Err(error) => return explain::settings(command, &error, cx.out.is_styled()),
     };
     Context::block_on(command, async {
         // A deploy at the same time would move the flags under our feet.
-        let _lease = match lock(cx, command, &target, args).await {
+        let _lease = match lock(cx, activity.filter(|_| !args.dry_run), &target).await {
             Ok(lease) => lease,
             Err(verdict) => return *verdict,
         };
@@ -94,19 +100,17 @@ fn with_nginx(
 /// The application's lock, where something is going to be changed.
 async fn lock(
     cx: &Context,
-    command: &'static str,
+    activity: Option<Activity>,
     target: &Target,
-    args: &NginxArgs,
 ) -> Result<Option<Lease>, Box<Verdict>> {
-    if args.dry_run {
-        return Ok(None);
-    }
+    let Some(activity) = activity else { return Ok(None) };
+    let command = activity.as_str();
     let refused = |error: &dyn std::error::Error| {
         let message = format!("{command} for {} was refused", target.app.spec.name);
         Box::new(explain::other(command, Exit::Refused, message, error))
     };
     let id = cx.deployment_id(None, false).map_err(|error| refused(&error))?;
-    let holder = Holder::new(std::process::id(), env::host_name(), command, id);
+    let holder = Holder::new(std::process::id(), env::host_name(), activity, id);
     let lease = ports::journal(target, &cx.env).lock(&target.app.spec.name, &holder).await;
     lease.map(Some).map_err(|error| refused(&error))
 }

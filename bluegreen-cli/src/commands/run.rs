@@ -1,12 +1,12 @@
 //! The verbs that change what serves: deploy, rollback, recover.
 
 use bluegreen_core::model::LongLived;
-use bluegreen_core::orchestrator::{Report, Request};
+use bluegreen_core::orchestrator::{Earlier, Goal, NoRollback, Report, Request};
 use bluegreen_core::state::{Outcome, Verb};
 use serde_json::json;
 
-use super::Context;
-use crate::args::{DeployArgs, RunArgs};
+use super::{Context, Limits};
+use crate::args::{DeployArgs, RollbackArgs, RunArgs};
 use crate::config::Mode;
 use crate::output::{Verdict, receipt};
 use crate::settings::{self, Target};
@@ -35,21 +35,47 @@ pub(super) fn deploy(cx: &Context, args: &DeployArgs) -> Verdict {
 }
 
 /// `rollback`.
-pub(super) fn rollback(cx: &Context, args: &RunArgs) -> Verdict {
+pub(super) fn rollback(cx: &Context, args: &RollbackArgs) -> Verdict {
     const COMMAND: &str = "rollback";
-    let target = match settings::target(&cx.global, &args.app) {
+    let RollbackArgs { run: RunArgs { app, deployment_id, time }, to, list } = args;
+    let target = match settings::target(&cx.global, app) {
         Ok(target) => target,
         Err(error) => return explain::settings(COMMAND, &error, cx.out.is_styled()),
     };
-    let id = match cx.deployment_id(args.deployment_id.as_ref(), false) {
+    if *list {
+        return cx.with_orchestrator(COMMAND, &target, &Limits::default(), async |orchestrator| {
+            orchestrator.rollbacks().await.map(|releases| listed(&releases, &target))
+        });
+    }
+    let id = match cx.deployment_id(deployment_id.as_ref(), false) {
         Ok(id) => id,
         Err(error) => return Context::bad_id(COMMAND, &error),
     };
-    cx.with_orchestrator(COMMAND, &target, &cx.limits(&args.time, &target), async |orchestrator| {
-        let report = orchestrator.rollback(id).await?;
+    let goal = to.clone().unwrap_or(Goal::Previous);
+    cx.with_orchestrator(COMMAND, &target, &cx.limits(time, &target), async |orchestrator| {
+        let report = orchestrator.rollback_to(id, &goal).await?;
         warn_of_loss(cx, &report, &target).await;
         Ok(done(COMMAND, &report, &target))
     })
+}
+
+/// What could be gone back to.
+pub(super) fn listed(releases: &[(Earlier, Option<NoRollback>)], target: &Target) -> Verdict {
+    let app = &target.app.spec.name;
+    let line = |(earlier, no): &(Earlier, Option<NoRollback>)| {
+        let but = no.as_ref().map_or(String::new(), |no| format!("; cannot be gone back to: {no}"));
+        format!("{}{but}", explain::earlier(earlier))
+    };
+    let lines: Vec<String> = releases.iter().map(line).collect();
+    let text = if lines.is_empty() { NoRollback::NothingEarlier.to_string() } else { lines.join("\n") };
+    let entry = |(earlier, no): &(Earlier, Option<NoRollback>)| json!({ "release": earlier, "refused": no });
+    let all: Vec<_> = releases.iter().map(entry).collect();
+    let mut verdict = Verdict::success("rollback", text, json!({ "app": app, "releases": all }));
+    if let Some((earlier, _)) = releases.iter().find(|(_, no)| no.is_none()) {
+        let (again, id) = (&target.again, &earlier.deployment);
+        verdict.next = Some(format!("to go back: bluegreen rollback {again} --to {id}"));
+    }
+    verdict
 }
 
 /// `recover`.
@@ -120,8 +146,7 @@ pub(super) fn done(command: &'static str, report: &Report, target: &Target) -> V
     }
     let result = serde_json::to_value(report).unwrap_or_default();
     let mut verdict = Verdict::success(command, text, result);
-    // After a rollback there may be nothing further back; `status` knows.
-    if report.previous.is_some() && !report.unchanged && report.verb == Verb::Deploy {
+    if !report.unchanged && report.rollback.as_ref().is_some_and(|offer| offer.to().is_some()) {
         verdict.next = Some(format!("to go back: bluegreen rollback {}", target.again));
     }
     verdict

@@ -1,10 +1,13 @@
 //! The verbs that only look: plan and status.
 
-use bluegreen_core::orchestrator::{PlanReport, Request, Status, Warm};
+use bluegreen_core::orchestrator::{
+    AtWork, InstanceView, PlanReport, PublicLook, Request, Standing, Status, Warm,
+};
 use comfy_table::{ContentArrangement, Table, presets};
 
 use super::{Context, Limits};
 use crate::args::{AppArgs, InputArgs};
+use crate::exit::Exit;
 use crate::output::{Verdict, plain, receipt};
 use crate::settings::{self, Target};
 use crate::{duration, explain};
@@ -72,26 +75,32 @@ pub(super) fn shown(status: &Status, target: &Target) -> Verdict {
     if let Ok(now) = &status.serving {
         rows.push(("known by", now.evidence.clone()));
     }
+    rows.push(("clients", clients(&status.public)));
     rows.extend(since.map(|since| ("since", since)));
     for instance in &status.instances {
         let ours = if instance.owned { "" } else { ", not made by bluegreen" };
-        rows.push((
-            instance.color.as_str(),
-            format!("{}: {}, {}{ours}", instance.name, instance.state, instance.image),
-        ));
+        let restarts = match instance.restarts {
+            0 => String::new(),
+            1 => ", restarted once".to_owned(),
+            times => format!(", restarted {times} times"),
+        };
+        let InstanceView { name, state, image, .. } = instance;
+        rows.push((instance.color.as_str(), format!("{name}: {state}{restarts}, {image}{ours}")));
     }
     rows.extend(status.warm.iter().map(|warm| ("kept warm", warm_until(warm))));
-    rows.push(("rollback to", status.rollback_to.clone().unwrap_or_else(|| "nothing on record".to_owned())));
-    if let Some(run) = status.last.as_ref().filter(|_| status.unfinished.is_none()) {
-        rows.push(("last run", format!("{} {} of {}: {}", run.verb, run.deployment, run.image, run.outcome)));
+    rows.push(("rollback to", explain::offer(&status.rollback)));
+    let idle = status.unfinished.is_none() && status.at_work.is_none();
+    if let Some(run) = status.last.as_ref().filter(|_| idle) {
+        rows.push(("last run", format!("{} {} of {}: {}", run.verb, run.deployment, run.image, run.ending)));
     }
     for line in status.last.iter().flat_map(|run| &run.receipt).flat_map(receipt::lines) {
         rows.push(("", line));
     }
+    rows.extend(status.at_work.iter().map(|at_work| ("AT WORK", working(at_work))));
     if let Some(run) = &status.unfinished {
         rows.push((
             "UNFINISHED",
-            format!("{} {} of {}: {}", run.verb, run.deployment, run.image, run.outcome),
+            format!("{} {} of {}: {}", run.verb, run.deployment, run.image, run.ending),
         ));
     }
     rows.extend(status.findings.iter().map(|finding| ("ATTENTION", finding.clone())));
@@ -104,8 +113,35 @@ pub(super) fn shown(status: &Status, target: &Target) -> Verdict {
     let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
     let text = lines.join("\n");
     let mut verdict = Verdict::success("status", text, serde_json::to_value(status).unwrap_or_default());
+    verdict.exit = match status.standing {
+        Standing::Serving => Exit::Success,
+        Standing::Degraded => Exit::Degraded,
+        Standing::NotServing => Exit::NotServing,
+    };
     verdict.next = Some(next(status, target));
     verdict
+}
+
+/// What a client got, in one line.
+fn clients(look: &PublicLook) -> String {
+    match look {
+        PublicLook::Answered { target, status } => format!("{target} answers {status}"),
+        PublicLook::Failed { target, miss } => format!("{target} FAILS: {miss}"),
+        PublicLook::NotAsked { reason } => format!("not asked: {reason}"),
+        _ => "unknown".to_owned(),
+    }
+}
+
+/// Who is at work, on what, and since when.
+fn working(at_work: &AtWork) -> String {
+    let mut text = match &at_work.holder {
+        Some(holder) => holder.to_string(),
+        None => "somebody who holds the lock".to_owned(),
+    };
+    if let (Some(step), Some(since)) = (at_work.step, at_work.step_since) {
+        text.push_str(&format!("; at {step} since {since:.0}"));
+    }
+    text
 }
 
 fn warm_until(warm: &Warm) -> String {
@@ -119,6 +155,9 @@ fn warm_until(warm: &Warm) -> String {
 /// The command that this state calls for.
 fn next(status: &Status, target: &Target) -> String {
     let again = &target.again;
+    if status.at_work.is_some() {
+        return format!("wait for it, or: bluegreen cancel {again}");
+    }
     match (&status.unfinished, &status.serving) {
         (Some(_), _) => format!("bluegreen recover {again}"),
         (None, Err(_)) => format!("bluegreen nginx check {again}"),
@@ -126,7 +165,7 @@ fn next(status: &Status, target: &Target) -> String {
         (None, Ok(_)) if status.warm.as_ref().is_some_and(|warm| warm.left.is_zero()) => {
             format!("bluegreen retire {again}")
         }
-        (None, Ok(_)) if status.rollback_to.is_some() => format!("to go back: bluegreen rollback {again}"),
+        (None, Ok(_)) if status.rollback.to().is_some() => format!("to go back: bluegreen rollback {again}"),
         (None, Ok(_)) => format!("bluegreen deploy {again} …"),
     }
 }

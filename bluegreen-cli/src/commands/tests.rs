@@ -5,6 +5,7 @@ use std::time::Duration;
 use bluegreen_core::model::{AppName, Color};
 use bluegreen_core::orchestrator::{Failure, Orchestrator, Report, Request};
 use bluegreen_core::port::Holder;
+use bluegreen_core::state::Activity;
 use bluegreen_core::testing::{Fault, Health, When, World};
 
 use super::cancel::Cancelled;
@@ -232,7 +233,7 @@ async fn a_cancel_says_what_became_of_the_run() {
     drop(deploy(&world, "sick", "d2").await);
     let orchestrator = Orchestrator::new(world.ports(), world.spec());
     let status = orchestrator.status().await.unwrap();
-    let holder = |id: &str| Holder::new(7, "here", "deploy", id.parse().unwrap());
+    let holder = |id: &str| Holder::new(7, "here", Activity::Deploy, id.parse().unwrap());
     let told = |cancelled| {
         let verdict = cancel::told(&cancelled, &status, &target(&world));
         (verdict.exit, text(&verdict))
@@ -257,7 +258,7 @@ async fn a_cancel_says_what_became_of_the_run() {
         exit == Exit::Refused && said.contains("it was not asked to stop, it runs on there: deploy d2"),
         "{said}"
     );
-    let tended = Cancelled::Ended(Holder::new(7, "here", "recover", "r1".parse().unwrap()));
+    let tended = Cancelled::Ended(Holder::new(7, "here", Activity::Recover, "r1".parse().unwrap()));
     let (exit, said) = told(tended);
     assert_eq!(exit, Exit::Success);
     assert!(
@@ -282,7 +283,7 @@ async fn a_cancel_of_what_settles_tells_what_is_left() {
         ended = deploy(&world, "2", "d2") => panic!("it was to be cut off: {ended:?}"),
     }
     let status = Orchestrator::new(world.ports(), world.spec()).status().await.unwrap();
-    let tended = Cancelled::Ended(Holder::new(7, "here", "recover", "r1".parse().unwrap()));
+    let tended = Cancelled::Ended(Holder::new(7, "here", Activity::Recover, "r1".parse().unwrap()));
     let verdict = cancel::told(&tended, &status, &target(&world));
     let said = text(&verdict);
     assert_eq!(verdict.exit, Exit::Refused);

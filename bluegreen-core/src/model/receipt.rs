@@ -206,7 +206,8 @@ impl KeepAlive {
 }
 
 /// The way in which a client's request failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
 #[expect(clippy::exhaustive_enums, reason = "whoever counts them should see a new one")]
 pub enum Miss {
     /// Nobody accepted the connection.
@@ -223,6 +224,20 @@ pub enum Miss {
     OtherStatus,
     /// Anything else: no route, no valid HTTP.
     Other,
+}
+
+impl fmt::Display for Miss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Refused => "nobody accepted the connection",
+            Self::Reset => "the connection was reset",
+            Self::Eof => "the connection ended before a complete answer",
+            Self::Timeout => "it took too long",
+            Self::ServerError => "a 5xx",
+            Self::OtherStatus => "a 4xx that was not there before",
+            Self::Other => "no valid answer",
+        })
+    }
 }
 
 /// Failed requests by the way in which they failed.

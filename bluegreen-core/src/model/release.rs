@@ -111,7 +111,15 @@ impl AppSpec {
         options: RunOptions,
     ) -> InstanceSpec {
         let slot = self.slots.of(color).clone();
-        InstanceSpec { app: self.name.clone(), deployment, slot, image, options, adopt: self.adopt }
+        InstanceSpec {
+            app: self.name.clone(),
+            deployment,
+            slot,
+            image,
+            options,
+            adopt: self.adopt,
+            made_elsewhere: None,
+        }
     }
 }
 
@@ -132,6 +140,9 @@ pub struct InstanceSpec {
     /// Whether a container of that name without our label may be replaced.
     #[serde(default)]
     pub adopt: bool,
+    /// The runtime's name of the very container, when somebody else made it: as long as it is there, it is this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_elsewhere: Option<String>,
 }
 
 impl InstanceSpec {

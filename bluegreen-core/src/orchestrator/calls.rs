@@ -6,11 +6,11 @@ use std::time::Duration;
 use super::{Cause, Orchestrator};
 use crate::event::Event;
 use crate::model::{
-    Backend, Check, ImageRef, ImageSource, InstanceSpec, Miss, PinnedImage, ReceiptPolicy, Slot,
+    Backend, Check, ImageRef, ImageSource, InstanceSpec, Miss, PinnedImage, ReceiptPolicy, RunOptions, Slot,
 };
 use crate::port::{
-    Asking, Client, Connection, FileChange, Health, Holder, InFlight, Instance, InstanceId, Lease, Proof,
-    Queue, RuntimeError, Serving,
+    Asking, Client, Connection, Described, FileChange, Health, Holder, InFlight, Instance, InstanceId, Lease,
+    Proof, Queue, RuntimeError, Serving,
 };
 
 /// How often a call that may work a moment later is made, and how long apart at first.
@@ -96,8 +96,24 @@ impl Orchestrator {
             .await
     }
 
+    /// The container of a place: by its name, or, when somebody has renamed it while it runs, by its label.
     pub(super) async fn find(&self, slot: &Slot) -> Result<Option<Instance>, Cause> {
-        within(self.spec.limits.runtime, "looking for the container", self.ports.runtime.find(&slot.name))
+        let call = self.ports.runtime.find(&slot.name);
+        let named = within(self.spec.limits.runtime, "looking for the container", call).await?;
+        if named.is_some() {
+            return Ok(named);
+        }
+        let slots = [&self.spec.slots.blue, &self.spec.slots.green];
+        let renamed = |instance: &Instance| {
+            let placed = slots.iter().any(|slot| slot.name == instance.name);
+            let color = instance.owned.as_ref().map(|owned| owned.color);
+            color == Some(slot.color) && !placed && instance.is_running()
+        };
+        Ok(self.list().await?.into_iter().find(renamed))
+    }
+
+    pub(super) async fn describe(&self, id: &InstanceId) -> Result<Option<Described>, Cause> {
+        within(self.spec.limits.runtime, "looking at how the container runs", self.ports.runtime.describe(id))
             .await
     }
 
@@ -105,9 +121,13 @@ impl Orchestrator {
         within(self.spec.limits.runtime, "listing containers", self.ports.runtime.list(&self.spec.name)).await
     }
 
-    /// Stops it, allowing for the time that it has itself to stop.
-    pub(super) async fn ensure_stopped(&self, id: &InstanceId) -> Result<(), Cause> {
-        let grace = self.spec.options.stop_timeout;
+    /// Stops it, allowing for the time that it has itself to stop: that of the options that it runs with.
+    pub(super) async fn ensure_stopped(
+        &self,
+        id: &InstanceId,
+        own: Option<&RunOptions>,
+    ) -> Result<(), Cause> {
+        let grace = own.and_then(|own| own.stop_timeout);
         let limit = self.spec.limits.runtime + grace.unwrap_or_default();
         within(limit, "stopping the container", self.ports.runtime.ensure_stopped(id, grace)).await
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{GateFailure, Orchestrator, ServingNow};
+use super::{GateFailure, NoRollback, Orchestrator, ServingNow};
 use crate::model::{AppName, DeploymentId, Misses, Receipt};
 use crate::plan::Step;
 use crate::port::{Holder, JournalError, ProbeError, ProxyError, RegistryError, RuntimeError};
@@ -127,9 +127,9 @@ pub enum Cause {
         /// Which.
         by: Box<Holder>,
     },
-    /// There is no earlier release on record.
-    #[error("there is no earlier release to roll back to")]
-    NothingToRollBackTo,
+    /// There is nothing to go back to.
+    #[error(transparent)]
+    NoRollback(#[from] NoRollback),
     /// This deployment was done before, and another one since.
     #[error("deployment {deployment} was done before and {current} has replaced it since")]
     Superseded {
@@ -156,6 +156,19 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.cause)
+    }
+}
+
+impl Cause {
+    /// Whether it was seen that the candidate cannot serve. What could not be found out does not count against it.
+    pub(super) const fn is_against_candidate(&self) -> bool {
+        matches!(
+            self,
+            Self::Gate(_)
+                | Self::CandidateLost { .. }
+                | Self::Probe(_)
+                | Self::Proxy(ProxyError::NotProven { .. })
+        )
     }
 }
 

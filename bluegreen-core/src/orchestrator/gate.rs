@@ -121,7 +121,7 @@ fn told(state: &InstanceState) -> String {
 }
 
 /// What to say of an instance that runs again.
-fn restarted(now: &Instance) -> InstanceState {
+pub(super) fn restarted(now: &Instance) -> InstanceState {
     let times = match now.restarts {
         1 => "once".to_owned(),
         restarts => format!("{restarts} times"),

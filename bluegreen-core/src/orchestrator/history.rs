@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::prepare::run_view;
-use super::{Failure, Log, Orchestrator, RunView};
+use super::status::run_view;
+use super::{Failure, Log, Orchestrator, RollbackOffer, RunView};
 use crate::model::{AppName, DeploymentId, Receipt};
 use crate::state::{Entry, Outcome, Record};
 
@@ -18,6 +18,8 @@ pub struct History {
     pub runs: Vec<RunView>,
     /// The records, oldest first.
     pub records: Vec<RecordView>,
+    /// What a rollback would do; unset when that could not be told.
+    pub rollback: Option<RollbackOffer>,
 }
 
 /// One record.
@@ -47,7 +49,9 @@ impl Orchestrator {
         let mut deployment = None;
         let records = log.entries().iter().map(|entry| view(entry, &mut deployment)).collect();
         let runs = log.state().runs.iter().map(run_view).collect();
-        Ok(History { app: self.spec.name.clone(), runs, records })
+        // The journal is all that a history needs: it is told also while the Engine is down.
+        let rollback = self.offer(log.state()).await.ok();
+        Ok(History { app: self.spec.name.clone(), runs, records, rollback })
     }
 }
 
@@ -66,9 +70,11 @@ fn view(entry: &Entry, open: &mut Option<DeploymentId>) -> RecordView {
 /// A record's kind and what it says.
 fn told(record: &Record) -> (&'static str, String) {
     match record {
-        Record::Begun { verb, candidate, previous, .. } => {
+        Record::Begun { verb, candidate, previous, adopted, .. } => {
             let from = previous.map_or_else(|| "nothing".to_owned(), |color| color.to_string());
-            ("begun", format!("{verb} {} on {}, from {from}", candidate.image(), candidate.color()))
+            let made = adopted.as_ref().map(|adopted| adopted.image());
+            let made = made.map_or(String::new(), |made| format!(", which somebody else had made ({made})"));
+            ("begun", format!("{verb} {} on {}, from {from}{made}", candidate.image(), candidate.color()))
         }
         Record::Started { step } => ("started", step.to_string()),
         Record::Succeeded { step } => ("succeeded", step.to_string()),

@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `mod` | the verbs: deploy, rollback, recover, status, plan |
 //! | `prepare` | look at the world and decide what to do, touching nothing |
+//! | `status` | what serves, as clients see it |
 //! | `run` | carry the steps out, forward |
 //! | `gate`, `drain` | the two waits |
 //! | `receipt`, `tally` | clients are played beside the run, and what they saw is counted |
 //! | `unwind` | take steps back |
 //! | `retire` | what becomes of what served before, and which images stay |
+//! | `rollback` | what can be gone back to, and going there |
 //! | `history` | what the journal holds, for people |
 //! | `settle` | finish or take back a run that was cut off |
 //! | `calls` | every call on a port, each with its deadline |
@@ -24,12 +26,15 @@ mod prepare;
 mod receipt;
 mod report;
 mod retire;
+mod rollback;
 mod run;
 mod settle;
+mod status;
 mod tally;
 mod unwind;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -40,14 +45,15 @@ pub use self::history::{History, RecordView};
 use self::log::Log;
 use self::prepare::{Observed, Prepared};
 pub use self::report::{
-    DrainReport, InstanceView, PlanReport, PlannedStep, Report, Retired, RunView, ServingNow, Status,
-    StepTime, StillOpen, Warm,
+    AtWork, DrainReport, FailedStep, InstanceView, PlanReport, PlannedStep, PublicLook, Report, Retired,
+    RunEnding, RunView, ServingNow, Standing, Status, StepTime, StillOpen, Warm,
 };
+pub use self::rollback::{Earlier, Goal, NoRollback, RollbackOffer};
 use self::run::Deployment;
 use crate::event::{Event, Observer, Silent};
-use crate::model::{AppSpec, DeploymentId, ImageRef, PinnedImage, RunOptions};
+use crate::model::{AppSpec, DeploymentId, ImageRef, PinnedImage, Release, RunOptions};
 use crate::port::{Holder, JournalError, Lease, Ports, Queue};
-use crate::state::{Outcome, Verb};
+use crate::state::{Activity, Outcome, Verb};
 
 /// Deploys one application: the library's main type.
 ///
@@ -84,6 +90,7 @@ pub struct Orchestrator {
     cancel: CancellationToken,
     host: String,
     wait: Duration,
+    warned: Arc<Mutex<BTreeSet<String>>>,
 }
 
 /// What is to be deployed.
@@ -122,6 +129,7 @@ impl Orchestrator {
             cancel: CancellationToken::new(),
             host: "localhost".to_owned(),
             wait: Duration::ZERO,
+            warned: Arc::default(),
         }
     }
 
@@ -164,32 +172,12 @@ impl Orchestrator {
     /// [`Failure`] says what failed, and by its [`Aftermath`] what that means for what serves.
     pub async fn deploy(&self, request: Request) -> Result<Report, Failure> {
         let deployment = request.deployment.clone();
-        let opened = self.open("deploy", &deployment).await?;
+        let opened = self.open(Activity::Deploy, &deployment).await?;
         let untouched = |cause| self.untouched(cause);
         Self::not_superseded(opened.log.state(), &deployment).map_err(untouched)?;
         let (image, observed) = tokio::join!(self.resolve(&request.image), self.examine());
         let (image, observed) = (image.map_err(untouched)?, observed.map_err(untouched)?);
-        let target =
-            Target { image, options: self.spec.options.clone(), verb: Verb::Deploy, force: request.force };
-        self.make_serve(opened, deployment, target, &observed).await
-    }
-
-    /// Makes the release serve that was deployed before the present one: the same plan with its recorded image
-    /// and options. Never done automatically.
-    ///
-    /// # Errors
-    ///
-    /// As [`deploy`](Self::deploy), and [`Cause::NothingToRollBackTo`].
-    pub async fn rollback(&self, deployment: DeploymentId) -> Result<Report, Failure> {
-        let opened = self.open("rollback", &deployment).await?;
-        let target = opened.log.state().rollback_target().map(|release| Target {
-            image: release.image().clone(),
-            options: release.spec.options.clone(),
-            verb: Verb::Rollback,
-            force: false,
-        });
-        let target = target.ok_or_else(|| self.untouched(Cause::NothingToRollBackTo))?;
-        let observed = self.examine().await.map_err(|cause| self.untouched(cause))?;
+        let target = Target::deployed(image, self.spec.options.clone(), request.force);
         self.make_serve(opened, deployment, target, &observed).await
     }
 
@@ -203,12 +191,12 @@ impl Orchestrator {
         &self,
         deployment: DeploymentId,
     ) -> Result<Option<(DeploymentId, Outcome)>, Failure> {
-        Ok(self.open("recover", &deployment).await?.recovered)
+        Ok(self.open(Activity::Recover, &deployment).await?.recovered)
     }
 
     /// Takes the lock and settles what an earlier run left.
-    async fn open(&self, verb: &str, deployment: &DeploymentId) -> Result<Opened, Failure> {
-        let lease = self.lock(verb, deployment).await.map_err(|cause| self.untouched(cause))?;
+    async fn open(&self, activity: Activity, deployment: &DeploymentId) -> Result<Opened, Failure> {
+        let lease = self.lock(activity, deployment).await.map_err(|cause| self.untouched(cause))?;
         let mut log = Log::open(self).await.map_err(|cause| self.untouched(cause))?;
         let recovered = self.settle(&mut log).await?;
         Ok(Opened { _lease: lease, log, recovered })
@@ -231,22 +219,26 @@ impl Orchestrator {
                 }
                 report
             }
-            Prepared::Run { candidate, previous } => {
+            Prepared::Run { candidate, previous, misdirected } => {
                 self.check_receipt().await.map_err(|cause| self.untouched(cause))?;
                 let mut run = Deployment::new(self, target.verb, deployment, *candidate, previous);
+                run.misdirected = misdirected;
+                run.adopted = self.adopted(observed, &run).await.map_err(|cause| self.untouched(cause))?;
                 run.execute(&mut log).await?
             }
         };
+        // All is done: that it cannot be told is no failure.
+        report.rollback = self.offer(log.state()).await.ok();
         report.recovered = recovered.map(|(deployment, _)| deployment);
         Ok(report)
     }
 
     /// Takes the application's lock, waiting for it as long as this orchestrator was told to.
-    async fn lock(&self, verb: &str, deployment: &DeploymentId) -> Result<Lease, Cause> {
+    async fn lock(&self, activity: Activity, deployment: &DeploymentId) -> Result<Lease, Cause> {
         const POLL: Duration = Duration::from_millis(100);
-        let this = Holder::new(std::process::id(), &self.host, verb, deployment.clone());
+        let this = Holder::new(std::process::id(), &self.host, activity, deployment.clone());
         // Of deploys that wait for each other only the last is wanted: an older one after it would undo it.
-        let in_turn = verb == Verb::Deploy.as_str();
+        let in_turn = activity == Activity::Deploy;
         let until = tokio::time::Instant::now() + self.wait;
         let mut waited = false;
         loop {
@@ -304,8 +296,13 @@ impl Orchestrator {
         self.observer.on_event(event);
     }
 
+    /// Each once: what is tried again fails again for the same reason.
     fn warn(&self, message: impl Into<String>) {
-        self.tell(&Event::Warning { message: message.into() });
+        let message = message.into();
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.insert(message.clone()) {
+            self.tell(&Event::Warning { message });
+        }
     }
 }
 
@@ -322,4 +319,12 @@ struct Target {
     options: RunOptions,
     verb: Verb,
     force: bool,
+    /// The release on record that it is.
+    recorded: Option<Release>,
+}
+
+impl Target {
+    const fn deployed(image: PinnedImage, options: RunOptions, force: bool) -> Self {
+        Self { image, options, verb: Verb::Deploy, force, recorded: None }
+    }
 }

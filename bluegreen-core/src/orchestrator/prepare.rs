@@ -1,21 +1,19 @@
 //! Look at the world and decide what to do, touching nothing.
 
 use super::report::PlannedChange;
-use super::{
-    Cause, Failure, InstanceView, Orchestrator, PlanReport, PlannedStep, Report, Request, RunView,
-    ServingNow, Status, Target,
-};
+use super::{Cause, Deployment, Failure, Orchestrator, PlanReport, PlannedStep, Report, Request, Target};
 use crate::model::{Color, DeploymentId, Release};
-use crate::plan::PLAN;
-use crate::port::{Instance, InstanceState, Serving};
-use crate::state::{AppState, Outcome, Resume, Run, Verb};
+use crate::plan::{PLAN, Step};
+use crate::port::{Instance, Serving};
+use crate::state::AppState;
 
 /// What is to be done.
 pub(super) enum Prepared {
     /// It serves already; make sure of it.
     Unchanged { release: Box<Release> },
-    /// Make `candidate` serve instead of `previous`.
-    Run { candidate: Box<Release>, previous: Option<Color> },
+    /// Make `candidate` serve instead of `previous`, which answers although the proxy names the other place when
+    /// `misdirected`.
+    Run { candidate: Box<Release>, previous: Option<Color>, misdirected: bool },
 }
 
 /// What was seen of an application.
@@ -95,9 +93,13 @@ impl Orchestrator {
             Some(active) if !target.force && serves(active) => {
                 Prepared::Unchanged { release: Box::new(release(active)) }
             }
-            _ => {
+            named => {
                 let candidate = answering.map_or(Color::Blue, Color::other);
-                Prepared::Run { candidate: Box::new(release(candidate)), previous: answering }
+                Prepared::Run {
+                    candidate: Box::new(release(candidate)),
+                    previous: answering,
+                    misdirected: named == Some(candidate),
+                }
             }
         }
     }
@@ -116,7 +118,30 @@ impl Orchestrator {
         deployment: &DeploymentId,
         target: &Target,
     ) -> crate::model::InstanceSpec {
-        self.spec.instance_with(color, target.image.clone(), deployment.clone(), target.options.clone())
+        let mut spec =
+            self.spec.instance_with(color, target.image.clone(), deployment.clone(), target.options.clone());
+        let recorded = target.recorded.as_ref().filter(|recorded| recorded.spec.slot == spec.slot);
+        spec.made_elsewhere = recorded.and_then(|recorded| recorded.spec.made_elsewhere.clone());
+        spec
+    }
+
+    /// What serves, when somebody else made it and a run takes its place: recorded before it is touched, so that it can
+    /// be brought back.
+    pub(super) async fn adopted(
+        &self,
+        observed: &Observed,
+        run: &Deployment<'_>,
+    ) -> Result<Option<Release>, Cause> {
+        let Some(color) = run.previous.filter(|_| self.spec.adopt) else { return Ok(None) };
+        let Some(instance) = observed.instance(color).filter(|instance| instance.owned.is_none()) else {
+            return Ok(None);
+        };
+        let Some(found) = self.describe(&instance.id).await? else { return Ok(None) };
+        // It has no deployment of its own. This name is a valid one wherever the run's is not too long for it.
+        let before = DeploymentId::new(format!("before-{}", run.id)).unwrap_or_else(|_| run.id.clone());
+        let mut spec = self.spec.instance_with(color, found.image, before, found.options);
+        spec.made_elsewhere = Some(instance.id.as_str().to_owned());
+        Ok(Some(Release::new(spec)))
     }
 
     /// It serves already: prove it, and put right what does not agree.
@@ -154,6 +179,7 @@ impl Orchestrator {
             proof: Some(proof.evidence),
             drain: None,
             receipt: None,
+            rollback: None,
             steps: Vec::new(),
         })
     }
@@ -171,22 +197,16 @@ impl Orchestrator {
         let state = super::Log::open(self).await?.state().clone();
         Self::not_superseded(&state, &request.deployment)?;
         let (image, observed) = tokio::join!(self.resolve(&request.image), self.examine());
-        let target = Target {
-            image: image?,
-            options: self.spec.options.clone(),
-            verb: Verb::Deploy,
-            force: request.force,
-        };
+        let target = Target::deployed(image?, self.spec.options.clone(), request.force);
         let (candidate, previous, unchanged) = match self.prepare(&observed?, &request.deployment, &target) {
             Prepared::Unchanged { release } => (release, None, true),
-            Prepared::Run { candidate, previous } => {
+            Prepared::Run { candidate, previous, .. } => {
                 self.check_receipt().await?;
                 (candidate, previous, false)
             }
         };
         let previous_slot = previous.map(|color| self.spec.slots.of(color));
-        let describe =
-            |step: crate::plan::Step| PlannedStep::new(step, step.describe(&candidate.spec, previous_slot));
+        let describe = |step: Step| PlannedStep::new(step, step.describe(&candidate.spec, previous_slot));
         let steps = if unchanged { Vec::new() } else { PLAN.into_iter().map(describe).collect() };
         let changes =
             if unchanged { Vec::new() } else { self.preview(&candidate.spec.slot.backend()).await? };
@@ -201,147 +221,5 @@ impl Orchestrator {
             steps,
             changes: changes.into_iter().map(PlannedChange::from).collect(),
         })
-    }
-
-    /// What is serving, and what does not fit together. Touches nothing and takes no lock.
-    ///
-    /// # Errors
-    ///
-    /// When the journal or the runtime cannot be read. A proxy that cannot be asked is part of the answer.
-    pub async fn status(&self) -> Result<Status, Failure> {
-        self.look().await.map_err(|cause| self.untouched(cause))
-    }
-
-    async fn look(&self) -> Result<Status, Cause> {
-        let state = super::Log::open(self).await?.state().clone();
-        let mut instances = Vec::new();
-        let mut found = Vec::new();
-        for color in Color::ALL {
-            if let Some(instance) = self.find(self.spec.slots.of(color)).await? {
-                instances.push(view(color, &instance));
-                found.push((color, instance));
-            }
-        }
-        let mut warm = None;
-        let serving = match self.active().await {
-            Ok(serving) => {
-                let now = Self::serving_now(&state, &serving, &found);
-                let at = |color| found.iter().find(|(at, _)| *at == color).map(|(_, found)| found.clone());
-                let observed = Observed { serving, blue: at(Color::Blue), green: at(Color::Green) };
-                let kept = self.warm_instance(&state, &observed);
-                warm = kept.map(|(instance, left)| super::Warm::new(instance.name.clone(), left));
-                Ok(now)
-            }
-            Err(cause) => Err(super::failure::chain(&cause)),
-        };
-        let mut findings = Vec::new();
-        if let Ok(now) = &serving {
-            findings.extend(self.contradictions(&state, now));
-        }
-        findings.extend(self.strays(&found).await?);
-        Ok(Status {
-            app: self.spec.name.clone(),
-            serving,
-            since: state.runs.iter().rfind(|run| run.is_serving()).map(|run| run.last),
-            instances,
-            warm,
-            rollback_to: state.rollback_target().map(|release| release.image().to_string()),
-            unfinished: state.open().map(run_view),
-            last: state.runs.last().map(run_view),
-            findings,
-        })
-    }
-
-    /// What serves now, for the end of a failure; `None` when it cannot be told.
-    pub(super) async fn what_serves(&self, state: &AppState) -> Option<ServingNow> {
-        let observed = self.observe().await.ok()?;
-        let found: Vec<_> = Color::ALL
-            .into_iter()
-            .filter_map(|color| observed.instance(color).map(|instance| (color, instance.clone())))
-            .collect();
-        Some(Self::serving_now(state, &observed.serving, &found))
-    }
-
-    fn serving_now(state: &AppState, serving: &Serving, found: &[(Color, Instance)]) -> ServingNow {
-        let color = serving.color;
-        let instance = found.iter().find(|(at, _)| Some(*at) == color).map(|(_, instance)| instance);
-        let recorded = state.current().filter(|current| Some(current.color()) == color);
-        ServingNow {
-            color,
-            evidence: serving.evidence.clone(),
-            image: recorded
-                .map(|r| r.image().image().to_string())
-                .or_else(|| instance.map(|i| i.image.clone())),
-            digest: recorded.map(|release| release.image().digest().to_string()),
-            deployment: recorded.map(|release| release.deployment().clone()),
-            running: instance.is_some_and(Instance::is_running),
-        }
-    }
-
-    fn contradictions(&self, state: &AppState, now: &ServingNow) -> Vec<String> {
-        let mut findings = Vec::new();
-        if let Some(color) = now.color
-            && !now.running
-        {
-            findings.push(format!(
-                "the proxy sends requests to {color}, but {} does not run",
-                self.spec.slots.of(color).name
-            ));
-        }
-        if let Some(current) = state.current()
-            && state.open().is_none()
-            && now.color != Some(current.color())
-        {
-            let served = now.color.map_or("nothing", Color::as_str);
-            findings.push(format!("the journal says {} serves, the proxy says {served}", current.color()));
-        }
-        findings
-    }
-
-    /// Containers that carry our label and are in neither place.
-    async fn strays(&self, found: &[(Color, Instance)]) -> Result<Vec<String>, Cause> {
-        let placed = |instance: &Instance| found.iter().any(|(_, known)| known.id == instance.id);
-        let strays = self.list().await?.into_iter().filter(|instance| !placed(instance));
-        Ok(strays
-            .map(|stray| format!("container {} ({}) is in neither place", stray.name, stray.state))
-            .collect())
-    }
-}
-
-fn view(color: Color, instance: &Instance) -> InstanceView {
-    InstanceView {
-        name: instance.name.to_string(),
-        color,
-        state: match &instance.state {
-            InstanceState::Exited { exit_code: 0, .. } => "stopped".to_owned(),
-            state => state.to_string(),
-        },
-        image: instance.image.clone(),
-        owned: instance.owned.is_some(),
-    }
-}
-
-pub(super) fn run_view(run: &Run) -> RunView {
-    let outcome = match (run.outcome, run.resume()) {
-        (Some(Outcome::Committed), _) => "committed".to_owned(),
-        (Some(Outcome::RolledBack), _) => match &run.failure {
-            Some((step, error)) => format!("rolled back: {step} failed: {error}"),
-            None => "rolled back".to_owned(),
-        },
-        (None, Resume::Forward(_)) => "committed, not finished".to_owned(),
-        (None, _) => match &run.stuck {
-            Some((step, error)) => format!("stuck: taking back {step} failed: {error}"),
-            None => "cut off before the commit point".to_owned(),
-        },
-    };
-    RunView {
-        deployment: run.deployment.clone(),
-        verb: run.verb,
-        image: run.candidate.image().image().to_string(),
-        began: run.began,
-        last: run.last,
-        step: run.started.last().copied(),
-        outcome,
-        receipt: run.receipt.clone(),
     }
 }

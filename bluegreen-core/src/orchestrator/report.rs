@@ -6,9 +6,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use crate::model::{AppName, Color, DeploymentId, InstanceName, LongLived, Receipt};
+use super::RollbackOffer;
+use crate::model::{AppName, Color, DeploymentId, InstanceName, LongLived, Miss, Receipt};
 use crate::plan::Step;
-use crate::port::InFlight;
+use crate::port::{Holder, InFlight};
 use crate::state::Verb;
 
 /// A run that did what was asked.
@@ -39,6 +40,8 @@ pub struct Report {
     pub drain: Option<DrainReport>,
     /// What clients saw; unset when nobody looked.
     pub receipt: Option<Receipt>,
+    /// What a rollback would do from here; unset when that could not be told.
+    pub rollback: Option<RollbackOffer>,
     /// How long each step took.
     pub steps: Vec<StepTime>,
 }
@@ -131,22 +134,81 @@ pub struct ServingNow {
 pub struct Status {
     /// The application.
     pub app: AppName,
+    /// How it stands, in one word.
+    pub standing: Standing,
     /// What serves; the error in words when the proxy cannot be asked.
     pub serving: Result<ServingNow, String>,
-    /// Since when, by the journal.
+    /// What a client's request got.
+    pub public: PublicLook,
+    /// Since when it serves, by the journal: when it was committed.
     pub since: Option<Timestamp>,
     /// Its containers.
     pub instances: Vec<InstanceView>,
     /// What is kept running beside what serves.
     pub warm: Option<Warm>,
-    /// What a rollback would go to.
-    pub rollback_to: Option<String>,
+    /// What a rollback would do.
+    pub rollback: RollbackOffer,
+    /// Who is at work on it.
+    pub at_work: Option<AtWork>,
     /// A run that was cut off and is not settled.
     pub unfinished: Option<RunView>,
     /// The last run.
     pub last: Option<RunView>,
     /// What a person should know: things that do not fit together.
     pub findings: Vec<String>,
+}
+
+/// How an application stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(clippy::exhaustive_enums, reason = "a script that asks wants one of three answers")]
+pub enum Standing {
+    /// Clients are answered and nothing is amiss.
+    Serving,
+    /// Clients are answered, or should be, and something needs a person.
+    Degraded,
+    /// Clients are not answered.
+    NotServing,
+}
+
+/// What a client's request got.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum PublicLook {
+    /// An answer.
+    Answered {
+        /// Where it asked.
+        target: String,
+        /// The HTTP status.
+        status: u16,
+    },
+    /// None.
+    Failed {
+        /// Where it asked.
+        target: String,
+        /// In which way it failed.
+        miss: Miss,
+    },
+    /// None can be sent from here.
+    NotAsked {
+        /// Why not.
+        reason: String,
+    },
+}
+
+/// Who is at work on an application.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct AtWork {
+    /// Who, when that can be told.
+    pub holder: Option<Holder>,
+    /// The run that is under way, if there is one.
+    pub deployment: Option<DeploymentId>,
+    /// The step that was started last.
+    pub step: Option<Step>,
+    /// When it was.
+    pub step_since: Option<Timestamp>,
 }
 
 /// A container that is kept running beside what serves.
@@ -196,6 +258,8 @@ pub struct InstanceView {
     pub color: Color,
     /// What it is doing.
     pub state: String,
+    /// How often the runtime has restarted it.
+    pub restarts: u32,
     /// What it runs.
     pub image: String,
     /// Whether it carries our label.
@@ -218,10 +282,67 @@ pub struct RunView {
     pub last: Timestamp,
     /// The last step that was started.
     pub step: Option<Step>,
-    /// How it ended or what is left to do, in words.
-    pub outcome: String,
+    /// How it ended, or how it is left.
+    pub ending: RunEnding,
     /// What clients saw of it; unset when nobody looked, or when it was cut off.
     pub receipt: Option<Receipt>,
+}
+
+/// How a run ended, or how it is left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum RunEnding {
+    /// Its candidate serves.
+    Committed,
+    /// Its candidate serves, and what is left to do after that is not done.
+    CommittedUnfinished,
+    /// It was taken back.
+    RolledBack {
+        /// What failed; unset when somebody asked to stop, or when it was cut off.
+        failed: Option<FailedStep>,
+    },
+    /// Taking it back failed.
+    Stuck {
+        /// What could not be taken back.
+        failed: FailedStep,
+    },
+    /// It stopped before its commit point and nothing was taken back yet.
+    CutOff,
+}
+
+/// A step that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct FailedStep {
+    /// Which.
+    pub step: Step,
+    /// Why, for a person.
+    pub error: String,
+}
+
+impl RunEnding {
+    /// Whether nothing is left to do.
+    pub const fn is_settled(&self) -> bool {
+        matches!(self, Self::Committed | Self::RolledBack { .. })
+    }
+}
+
+impl fmt::Display for RunEnding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Committed => f.write_str("committed"),
+            Self::CommittedUnfinished => f.write_str("committed, not finished"),
+            Self::RolledBack { failed: None } => f.write_str("rolled back"),
+            Self::RolledBack { failed: Some(FailedStep { step, error }) } => {
+                write!(f, "rolled back: {step} failed: {error}")
+            }
+            Self::Stuck { failed: FailedStep { step, error } } => {
+                write!(f, "stuck: taking back {step} failed: {error}")
+            }
+            Self::CutOff => f.write_str("cut off before the commit point"),
+        }
+    }
 }
 
 /// What a deploy would do.

@@ -10,11 +10,11 @@ use jiff::Timestamp;
 use super::failure::chain;
 use super::prepare::Observed;
 use super::report::{Retired, Warm};
-use super::{Aftermath, Cause, Deployment, Failure, Log, Opened, Orchestrator};
-use crate::model::{DeploymentId, RestartPolicy};
+use super::{Aftermath, Cause, Deployment, Failure, Log, NoRollback, Opened, Orchestrator};
+use crate::model::{DeploymentId, RestartPolicy, RunOptions};
 use crate::plan::Step;
-use crate::port::Instance;
-use crate::state::{AppState, Record};
+use crate::port::{Instance, RuntimeError};
+use crate::state::{Activity, AppState, Record, Verb};
 
 /// How many of the releases that are no longer kept have their image removed, the newest first. Removals of the others
 /// were tried by earlier runs, and a journal is long.
@@ -22,9 +22,13 @@ const FORGOTTEN: usize = 8;
 
 impl Deployment<'_> {
     /// Lets go of the previous colour, and of the images of releases that are no longer kept.
+    ///
+    /// A stop may take minutes. So it is looked once more between the stop and what cannot be taken back: as long as
+    /// the previous container is there it can serve again.
     pub(super) async fn retire(&self, log: &Log) -> Result<String, Cause> {
         let orchestrator = self.orchestrator;
         let mut detail = "no previous release".to_owned();
+        let mut stopped = None;
         if let Some(slot) = self.previous_slot()
             && let Some(instance) = orchestrator.find(slot).await?
         {
@@ -33,11 +37,22 @@ impl Deployment<'_> {
                 Some(warm) if ours && instance.is_running() => {
                     detail = format!("{} is kept running for {} s", slot.name, warm.as_secs());
                 }
-                _ if ours || orchestrator.spec.adopt => detail = orchestrator.let_go(&instance).await?,
+                _ if ours || orchestrator.spec.adopt => {
+                    let options = log.state().release_in(slot.color).map(|release| &release.spec.options);
+                    orchestrator.ensure_stopped(&instance.id, options).await?;
+                    stopped = Some(instance);
+                }
                 _ => detail = format!("{} is not ours and is left as it is", slot.name),
             }
         }
+        self.still_running().await?;
+        orchestrator.verify(&self.backend()).await?;
+        if let Some(instance) = &stopped {
+            let options = self.previous.and_then(|color| log.state().release_in(color));
+            detail = orchestrator.forget(instance, options.map(|release| &release.spec.options)).await?;
+        }
         self.prune(log).await;
+        self.still_running().await?;
         Ok(detail)
     }
 
@@ -74,7 +89,13 @@ impl Deployment<'_> {
                 Err(cause) => orchestrator.warn(chain(&cause)),
             }
         }
-        orchestrator.pull(image).await
+        match orchestrator.pull(image).await {
+            // It was there once: whoever looks for a push that was forgotten looks in vain.
+            Err(Cause::Runtime(RuntimeError::ImageNotFound { .. })) if self.verb == Verb::Rollback => {
+                Err(NoRollback::ImageGone { image: image.to_string(), source_of: image.source() }.into())
+            }
+            pulled => pulled,
+        }
     }
 }
 
@@ -85,7 +106,7 @@ impl Orchestrator {
     ///
     /// As [`deploy`](Self::deploy). [`Aftermath::Committed`] when it could not be stopped: what serves, serves.
     pub async fn retire(&self, deployment: DeploymentId, now: bool) -> Result<Retired, Failure> {
-        let Opened { _lease, mut log, recovered } = self.open("retire", &deployment).await?;
+        let Opened { _lease, mut log, recovered } = self.open(Activity::Retire, &deployment).await?;
         let mut retired = self.cool(&mut log, now).await?;
         retired.recovered = recovered.map(|(deployment, _)| deployment);
         Ok(retired)
@@ -102,7 +123,12 @@ impl Orchestrator {
         }
         let Some(color) = instance.owned.as_ref().map(|owned| owned.color) else { return Ok(retired) };
         log.append(Record::Retiring { color }).await.map_err(|cause| self.untouched(cause))?;
-        match self.let_go(instance).await {
+        let options = log.state().release_in(color).map(|release| release.spec.options.clone());
+        let let_go = async {
+            self.ensure_stopped(&instance.id, options.as_ref()).await?;
+            self.forget(instance, options.as_ref()).await
+        };
+        match let_go.await {
             Ok(_) => retired.stopped = Some(instance.name.clone()),
             Err(cause) => {
                 return Err(Failure {
@@ -140,11 +166,12 @@ impl Orchestrator {
         instance.owned.as_ref().is_some_and(|owned| owned.app == self.spec.name)
     }
 
-    /// Stops it, and removes it unless it is to be kept; says which.
-    async fn let_go(&self, instance: &Instance) -> Result<String, Cause> {
-        self.ensure_stopped(&instance.id).await?;
+    /// Removes what is stopped unless it is to be kept; says which. By the options that it runs with, which may not be
+    /// those of today.
+    async fn forget(&self, instance: &Instance, own: Option<&RunOptions>) -> Result<String, Cause> {
         // With `always` the Engine would start a kept container again at its next start.
-        let keep = self.spec.retain.keep_stopped && self.spec.options.restart != RestartPolicy::Always;
+        let restart = own.unwrap_or(&self.spec.options).restart;
+        let keep = self.spec.retain.keep_stopped && restart != RestartPolicy::Always;
         if !keep {
             self.ensure_removed(&instance.id).await?;
         }

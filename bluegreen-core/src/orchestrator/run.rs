@@ -27,6 +27,10 @@ pub(super) struct Deployment<'a> {
     pub(super) id: DeploymentId,
     pub(super) candidate: Release,
     pub(super) previous: Option<Color>,
+    /// Whether the proxy names the candidate's place before the run begins.
+    pub(super) misdirected: bool,
+    /// What serves, when somebody else made it.
+    pub(super) adopted: Option<Release>,
     pub(super) instance: Option<Instance>,
     proof: Option<Proof>,
     drain: Option<DrainReport>,
@@ -49,6 +53,8 @@ impl<'a> Deployment<'a> {
             id,
             candidate,
             previous,
+            misdirected: false,
+            adopted: None,
             instance: None,
             proof: None,
             drain: None,
@@ -78,6 +84,7 @@ impl<'a> Deployment<'a> {
             verb: self.verb,
             candidate: Box::new(self.candidate.clone()),
             previous: self.previous,
+            adopted: self.adopted.clone().map(Box::new),
         };
         log.append(begun).await.map_err(|cause| self.orchestrator.untouched(cause))?;
         self.orchestrator.tell(&Event::Begun {
@@ -110,8 +117,10 @@ impl<'a> Deployment<'a> {
         };
         match finished {
             Ok(()) => Ok(self.report()),
-            // The one way back from behind the commit point: forward would stop the only colour that answers.
-            Err((step, cause @ Cause::CandidateLost { .. })) => Err(self.taken_back(log, step, cause).await),
+            // The one way back from behind the commit point: the previous colour is still there, and this one cannot.
+            Err((step, cause)) if cause.is_against_candidate() => {
+                Err(self.taken_back(log, step, cause).await)
+            }
             Err((step, cause)) => {
                 self.keep_receipt(log).await;
                 Err(self.failure(log, step, cause, Aftermath::Committed, Vec::new()).await)
@@ -200,6 +209,7 @@ impl<'a> Deployment<'a> {
                 Ok(format!("{} is here", self.candidate.image()))
             }
             Step::Start => {
+                self.aim_at_previous().await?;
                 let instance = orchestrator.ensure_running(&self.candidate.spec).await?;
                 let detail = format!("{} runs", instance.name);
                 self.instance = Some(instance);
@@ -250,6 +260,15 @@ impl<'a> Deployment<'a> {
         }
     }
 
+    /// Where the proxy names the candidate's place although the previous colour is what answers, it would send clients
+    /// to the candidate as soon as that listens, long before its gate. So it is pointed at what lives.
+    pub(super) async fn aim_at_previous(&self) -> Result<(), Cause> {
+        match self.previous_slot() {
+            Some(previous) if self.misdirected => self.orchestrator.switch(Some(previous.backend())).await,
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn running(&self) -> Result<&Instance, Cause> {
         self.instance.as_ref().ok_or_else(|| Cause::CandidateLost {
             name: self.slot().name.to_string(),
@@ -258,7 +277,7 @@ impl<'a> Deployment<'a> {
     }
 
     /// The candidate must still be the container that passed the gate.
-    async fn still_running(&self) -> Result<(), Cause> {
+    pub(super) async fn still_running(&self) -> Result<(), Cause> {
         match self.orchestrator.lost(self.slot(), self.running()?).await? {
             None => Ok(()),
             Some(state) => Err(self.lost(&state)),
@@ -283,6 +302,7 @@ impl<'a> Deployment<'a> {
             proof: self.proof.as_ref().map(|proof| proof.evidence.clone()),
             drain: self.drain.clone(),
             receipt: self.receipt.clone(),
+            rollback: None,
             steps: self.times.clone(),
         }
     }

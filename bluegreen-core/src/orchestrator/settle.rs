@@ -8,7 +8,6 @@ use super::{Aftermath, Cause, Deployment, Failure, Log, Orchestrator};
 use crate::event::Event;
 use crate::model::DeploymentId;
 use crate::plan::Step;
-use crate::port::ProxyError;
 use crate::state::{Outcome, Resume};
 
 impl Orchestrator {
@@ -40,10 +39,15 @@ impl Orchestrator {
                 }
                 self.tell(&forward(true));
                 match run.reinstate(&observed).await {
-                    Ok(()) => {
-                        run.finish(log, &steps).await?;
-                        Ok(Some((deployment, Outcome::Committed)))
-                    }
+                    Ok(()) => match run.finish(log, &steps).await {
+                        Ok(_) => Ok(Some((deployment, Outcome::Committed))),
+                        // Lost at the very end, and settled all the same.
+                        Err(failure) if failure.aftermath == Aftermath::RolledBack => {
+                            self.warn(chain(&failure));
+                            Ok(Some((deployment, Outcome::RolledBack)))
+                        }
+                        Err(failure) => Err(failure),
+                    },
                     // Nothing speaks against it: the next run goes on from here.
                     Err(Unproven::Unknown(cause)) => Err(self.stuck(&run, log, Step::Verify, cause).await),
                     // A committed candidate that cannot serve any more: whoever can, must.
@@ -85,13 +89,7 @@ enum Unproven {
 
 impl Unproven {
     fn judged(cause: Cause) -> Self {
-        match cause {
-            Cause::Gate(_)
-            | Cause::CandidateLost { .. }
-            | Cause::Probe(_)
-            | Cause::Proxy(ProxyError::NotProven { .. }) => Self::Cannot(cause),
-            _ => Self::Unknown(cause),
-        }
+        if cause.is_against_candidate() { Self::Cannot(cause) } else { Self::Unknown(cause) }
     }
 }
 
@@ -119,6 +117,10 @@ impl Deployment<'_> {
         let orchestrator = self.orchestrator.clone().cancelled_by(CancellationToken::new());
         self.instance = observed.instance(self.slot().color).cloned();
         if !self.serves(observed) {
+            self.misdirected = self.previous.is_some_and(|previous| observed.runs(previous))
+                && observed.serving.color == Some(self.slot().color)
+                && !observed.runs(self.slot().color);
+            self.aim_at_previous().await.map_err(Unproven::Unknown)?;
             let instance =
                 orchestrator.ensure_running(&self.candidate.spec).await.map_err(Unproven::Cannot)?;
             orchestrator.gate(self.slot(), &instance).await.map_err(Unproven::judged)?;

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use super::failure::chain;
 use super::receipt::Phase;
@@ -73,30 +74,35 @@ impl Deployment<'_> {
     }
 
     /// Starts what served before where it does not run any more: a reboot or a restart of the Engine in the middle may
-    /// have stopped it. One that was never on record can only be left as it is.
+    /// have stopped it, or this run. Requests are sent there when it is healthy, or when its time for that is over: it is
+    /// all that there is. One that was never on record can only be left as it is.
     async fn restart_previous(&self, log: &Log) -> Result<(), Cause> {
         let (orchestrator, Some(slot)) = (self.orchestrator, self.previous_slot()) else { return Ok(()) };
         let down = orchestrator.find(slot).await?.is_none_or(|instance| !instance.is_running());
         let recorded = log.state().release_in(slot.color).filter(|release| release.spec.slot == *slot);
         if let (true, Some(release)) = (down, recorded) {
-            orchestrator.ensure_running(&release.spec).await?;
+            let instance = orchestrator.ensure_running(&release.spec).await?;
+            // Nobody's wish to stop ends this: they, too, want something to serve.
+            let patient = orchestrator.clone().cancelled_by(CancellationToken::new());
+            if let Err(cause) = patient.gate(slot, &instance).await {
+                orchestrator.warn(chain(&cause));
+            }
         }
         Ok(())
     }
 
-    /// Removes what this run made. A container that an earlier run made and kept is stopped again; one that is
-    /// not ours is not touched.
+    /// Removes what this run made. A container that an earlier run made and kept, or that was adopted, is
+    /// stopped again; any other that is not ours is not touched.
     async fn remove_candidate(&self) -> Result<(), Cause> {
         let orchestrator = self.orchestrator;
         self.remove_replaced().await?;
         let Some(instance) = orchestrator.find(self.slot()).await? else { return Ok(()) };
-        let Some(owned) = instance.owned.as_ref().filter(|owned| owned.app == orchestrator.spec.name) else {
-            return Ok(());
-        };
-        if owned.deployment == self.id {
-            orchestrator.ensure_removed(&instance.id).await
-        } else {
-            orchestrator.ensure_stopped(&instance.id).await
+        let owned = instance.owned.as_ref().filter(|owned| owned.app == orchestrator.spec.name);
+        let brought_back = self.candidate.spec.made_elsewhere.as_deref() == Some(instance.id.as_str());
+        match owned {
+            Some(owned) if owned.deployment == self.id => orchestrator.ensure_removed(&instance.id).await,
+            None if !brought_back => Ok(()),
+            _ => orchestrator.ensure_stopped(&instance.id, Some(&self.candidate.spec.options)).await,
         }
     }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::BoxError;
 use crate::model::{AppName, DeploymentId};
-use crate::state::{Entry, Record};
+use crate::state::{Activity, Entry, Record};
 
 /// What happened, durably; and the right to make more happen.
 #[cfg_attr(feature = "testing", mockall::automock)]
@@ -98,8 +98,8 @@ pub struct Holder {
     pub pid: u32,
     /// Its host.
     pub host: String,
-    /// What it is doing: `deploy`, `rollback`, `recover`.
-    pub verb: String,
+    /// What it is doing.
+    pub verb: Activity,
     /// For which deployment.
     pub deployment: DeploymentId,
     /// Since when.
@@ -108,8 +108,8 @@ pub struct Holder {
 
 impl Holder {
     /// This process, from now on.
-    pub fn new(pid: u32, host: impl Into<String>, verb: impl Into<String>, deployment: DeploymentId) -> Self {
-        Self { pid, host: host.into(), verb: verb.into(), deployment, since: Timestamp::now() }
+    pub fn new(pid: u32, host: impl Into<String>, verb: Activity, deployment: DeploymentId) -> Self {
+        Self { pid, host: host.into(), verb, deployment, since: Timestamp::now() }
     }
 
     /// Whether it asked later, and for another deployment. By this host's clock.

@@ -23,8 +23,8 @@ pub use probe::{Health, HealthProbe, ProbeError};
 pub use proxy::{Asking, FileChange, InFlight, Proof, Proxy, ProxyError, Serving};
 pub use registry::{Credentials, Registry, RegistryError};
 pub use runtime::{
-    ContainerRuntime, ExecOutput, HealthStatus, Instance, InstanceId, InstanceState, LineStream, Ownership,
-    PullObserver, PullProgress, RuntimeError,
+    ContainerRuntime, Described, ExecOutput, HealthStatus, Instance, InstanceId, InstanceState, LineStream,
+    Ownership, PullObserver, PullProgress, RuntimeError,
 };
 
 #[cfg(feature = "testing")]

@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
 use super::{BoxError, Credentials};
-use crate::model::{AppName, Color, DeploymentId, Digest, Endpoint, InstanceName, InstanceSpec, PinnedImage};
+use crate::model::{
+    AppName, Color, DeploymentId, Digest, Endpoint, InstanceName, InstanceSpec, PinnedImage, RunOptions,
+};
 
 /// Runs instances on this host.
 #[cfg_attr(feature = "testing", mockall::automock)]
@@ -43,7 +45,8 @@ pub trait ContainerRuntime: fmt::Debug + Send + Sync + 'static {
 
     /// Makes sure that exactly one instance with this description runs under its name, and returns it.
     ///
-    /// One that is there with the same fingerprint is started, or left running. One of ours with another
+    /// One that is there with the same fingerprint, or is the very one of `spec.made_elsewhere`, is started, or left
+    /// running. One of ours with another
     /// fingerprint is replaced. One that is not ours is replaced only when `spec.adopt` is set, and is otherwise
     /// [`RuntimeError::NameTaken`]. When the start fails, what was created may be left for
     /// [`ensure_removed`](Self::ensure_removed).
@@ -66,6 +69,14 @@ pub trait ContainerRuntime: fmt::Debug + Send + Sync + 'static {
     ///
     /// See [`RuntimeError`].
     async fn find(&self, name: &InstanceName) -> Result<Option<Instance>, RuntimeError>;
+
+    /// How an instance runs that somebody else made, as far as it can be said in our terms: what it takes to make it
+    /// again. `None` when it is gone.
+    ///
+    /// # Errors
+    ///
+    /// See [`RuntimeError`].
+    async fn describe(&self, id: &InstanceId) -> Result<Option<Described>, RuntimeError>;
 
     /// Sends the stop signal and waits until it has stopped, killing it after `grace` (the instance's own
     /// setting when `None`). Stopped already or gone is success.
@@ -218,6 +229,23 @@ impl Instance {
     /// Where this host reaches one of its ports directly.
     pub fn endpoint(&self, port: u16) -> Option<Endpoint> {
         self.ip.map(|ip| Endpoint::from_ip(ip, port))
+    }
+}
+
+/// How an instance runs that somebody else made.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Described {
+    /// What it runs.
+    pub image: PinnedImage,
+    /// How.
+    pub options: RunOptions,
+}
+
+impl Described {
+    /// An image and how it is run.
+    pub const fn new(image: PinnedImage, options: RunOptions) -> Self {
+        Self { image, options }
     }
 }
 

@@ -14,10 +14,10 @@ use super::world::{Container, Inner, World};
 use crate::model::{AppName, Backend, Check, Color, ImageRef, InstanceName, InstanceSpec, PinnedImage};
 use crate::plan::Step;
 use crate::port::{
-    Asking, BoxError, Client, ContainerRuntime, Credentials, ExecOutput, FileChange, Health, HealthProbe,
-    Holder, InFlight, Instance, InstanceId, Journal, JournalError, Lease, LineStream, Ownership, ProbeError,
-    Proof, Proxy, ProxyError, PullObserver, PullProgress, Queue, Registry, RegistryError, RuntimeError,
-    Serving,
+    Asking, BoxError, Client, ContainerRuntime, Credentials, Described, ExecOutput, FileChange, Health,
+    HealthProbe, Holder, InFlight, Instance, InstanceId, Journal, JournalError, Lease, LineStream, Ownership,
+    ProbeError, Proof, Proxy, ProxyError, PullObserver, PullProgress, Queue, Registry, RegistryError,
+    RuntimeError, Serving,
 };
 use crate::state::{Entry, Record};
 
@@ -106,7 +106,7 @@ fn foreign(inner: &Inner) -> Vec<(InstanceName, bool)> {
 
 fn observed(inner: &Inner, name: &InstanceName, container: &Container) -> Instance {
     let mut instance = Instance::new(InstanceId::new(&container.id), name.clone(), inner.state(container));
-    if let Some(spec) = &container.spec {
+    if let Some(spec) = container.spec.as_ref().filter(|_| !container.elsewhere) {
         instance.owned = Some(Ownership::new(
             spec.app.clone(),
             spec.slot.color,
@@ -180,18 +180,22 @@ impl ContainerRuntime for Fake {
         let name = &spec.slot.name;
         let started = self.call("runtime.ensure_running", name, |inner| {
             inner.announced("a start", &[Step::Start]);
+            inner.out_of_clients_sight(spec);
             if !inner.images.contains(spec.image.digest()) {
                 let source = "no such image".into();
                 return Err(RuntimeError::ImageNotFound { image: spec.image.to_string(), source });
             }
             let same = inner.containers.get(name).map(|there| match &there.spec {
-                None => Err(RuntimeError::NameTaken { name: name.to_string() }),
-                Some(other) => Ok(other.fingerprint() == spec.fingerprint()),
+                _ if spec.made_elsewhere.as_ref() == Some(&there.id) => Ok(true),
+                Some(_) if there.elsewhere && spec.adopt => Ok(false),
+                Some(other) if !there.elsewhere => Ok(other.fingerprint() == spec.fingerprint()),
+                _ => Err(RuntimeError::NameTaken { name: name.to_string() }),
             });
             if same.transpose()? != Some(true) {
                 inner.made += 1;
                 let id = format!("{:012x}", inner.made);
-                let container = Container { id, spec: Some(spec.clone()), running_since: None, exit: None };
+                let spec = Some(spec.clone());
+                let container = Container { id, spec, running_since: None, exit: None, elsewhere: false };
                 inner.containers.insert(name.clone(), container);
             }
             let running = inner.containers.get(name).is_some_and(|container| inner.runs(container));
@@ -219,7 +223,18 @@ impl ContainerRuntime for Fake {
         found.await.map_err(runtime_failure)
     }
 
+    async fn describe(&self, id: &InstanceId) -> Result<Option<Described>, RuntimeError> {
+        let described = self.call("runtime.describe", id, |inner| {
+            let found = inner.containers.values().find(|container| container.id == id.as_str());
+            let spec = found.and_then(|container| container.spec.as_ref());
+            spec.map(|spec| Described::new(spec.image.clone(), spec.options.clone()))
+        });
+        described.await.map_err(runtime_failure)
+    }
+
     async fn ensure_stopped(&self, id: &InstanceId, _grace: Option<Duration>) -> Result<(), RuntimeError> {
+        let takes = self.world.lock().stops_take;
+        tokio::time::sleep(takes).await;
         let stopped = self.call("runtime.ensure_stopped", id, |inner| {
             inner.announced_end("a stop");
             for container in inner.containers.values_mut().filter(|container| container.id == id.as_str()) {
@@ -290,7 +305,10 @@ impl Proxy for Fake {
         let to = to.map(|backend| backend.color);
         let subject = to.map_or("nothing", Color::as_str);
         let switched = self.call("proxy.switch", &subject, |inner| {
-            inner.announced("a switch", &[Step::Switch]);
+            // Before its own step only to what lives.
+            let candidate = inner.state.open().map(|run| run.candidate.color());
+            let early = to.is_some() && to != candidate;
+            inner.announced("a switch", &[if early { Step::Start } else { Step::Switch }]);
             if inner.proxy != to {
                 inner.clients.switched();
             }

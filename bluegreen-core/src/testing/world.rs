@@ -50,6 +50,7 @@ pub(super) struct Inner {
     pub(super) violations: Vec<String>,
     pub(super) clients: Clients,
     pub(super) free_space: Option<u64>,
+    pub(super) stops_take: Duration,
 }
 
 #[derive(Debug, Clone)]
@@ -58,6 +59,8 @@ pub(super) struct Container {
     pub(super) spec: Option<InstanceSpec>,
     pub(super) running_since: Option<Instant>,
     pub(super) exit: Option<(i64, bool)>,
+    /// Whether somebody else made it: it has no labels of ours.
+    pub(super) elsewhere: bool,
 }
 
 /// How the containers of an image behave.
@@ -195,8 +198,54 @@ impl World {
             spec: None,
             running_since: Some(Instant::now()),
             exit: None,
+            elsewhere: true,
         };
         self.lock().containers.insert(name, container);
+    }
+
+    /// Puts a container of a published image here that a script made and the proxy sends clients to.
+    ///
+    /// # Panics
+    ///
+    /// When it was not published.
+    pub fn made_by_script(&self, color: Color, reference: &str, options: crate::model::RunOptions) {
+        let image: ImageRef = reference.parse().expect("an image reference");
+        let mut spec = self.spec();
+        spec.options = options;
+        let mut inner = self.lock();
+        let digest = inner.registry[&image.to_string()].clone();
+        inner.images.insert(digest.clone());
+        let deployment = crate::model::DeploymentId::new("script").expect("a constant");
+        let spec = spec.instance(color, image.pin(digest), deployment);
+        let name = spec.slot.name.clone();
+        let container = Container {
+            id: format!("script-{name}"),
+            spec: Some(spec),
+            running_since: Some(Instant::now()),
+            exit: None,
+            elsewhere: true,
+        };
+        inner.containers.insert(name, container);
+        inner.proxy = Some(color);
+    }
+
+    /// Removes every image that no container uses, as a person does to make room, and containers that are stopped.
+    pub fn prune_everything(&self) {
+        let mut inner = self.lock();
+        inner.containers.retain(|_, container| container.running_since.is_some());
+        let used = |digest: &Digest, inner: &Inner| {
+            inner.containers.values().any(|c| c.spec.as_ref().is_some_and(|s| s.image.digest() == digest))
+        };
+        let kept = inner.images.iter().filter(|digest| used(digest, &inner)).cloned().collect();
+        inner.images = kept;
+    }
+
+    /// Takes an image out of the registry.
+    pub fn unpublish(&self, reference: &str) {
+        let mut inner = self.lock();
+        if let Some(digest) = inner.registry.remove(reference) {
+            inner.health.remove(&digest);
+        }
     }
 
     /// Renames the stopped container of a place, as a replacement does that is then cut off.
@@ -233,6 +282,21 @@ impl World {
         self.lock().containers.keys().map(ToString::to_string).collect()
     }
 
+    /// The id of the container of that name.
+    pub fn container_id(&self, name: &str) -> Option<String> {
+        self.container(name).map(|container| container.id)
+    }
+
+    /// The options of the container of that name.
+    pub fn options(&self, name: &str) -> Option<crate::model::RunOptions> {
+        self.container(name)?.spec.map(|spec| spec.options)
+    }
+
+    fn container(&self, name: &str) -> Option<Container> {
+        let inner = self.lock();
+        inner.containers.iter().find(|(at, _)| at.as_str() == name).map(|(_, container)| container.clone())
+    }
+
     /// The digests of the images that are here.
     pub fn images(&self) -> Vec<Digest> {
         self.lock().images.iter().cloned().collect()
@@ -247,6 +311,11 @@ impl World {
     /// So many bytes are free where images are kept; at first that is not known.
     pub fn free_space(&self, bytes: Option<u64>) {
         self.lock().free_space = bytes;
+    }
+
+    /// A stop takes that long from now on.
+    pub fn stops_take(&self, time: Duration) {
+        self.lock().stops_take = time;
     }
 
     /// Everything on record so far happened that much earlier.
@@ -389,6 +458,17 @@ impl Inner {
             .is_some_and(|run| run.is_committed() || run.started.iter().any(|step| steps.contains(step)));
         if !announced {
             self.violations.push(format!("{effect} was not announced by the journal"));
+        }
+    }
+
+    /// Notes when a candidate starts where the proxy sends clients although another container answers: they would
+    /// meet it before its gate.
+    pub(super) fn out_of_clients_sight(&mut self, started: &InstanceSpec) {
+        let color = started.slot.color;
+        let candidate = self.state.open().is_some_and(|run| run.candidate.color() == color);
+        let answers = |color| self.at(color).is_some_and(|(_, container)| self.is_healthy(container));
+        if candidate && self.proxy == Some(color) && !answers(color) && answers(color.other()) {
+            self.violations.push(format!("{} starts where the proxy sends clients", started.slot.name));
         }
     }
 

@@ -291,7 +291,7 @@ async fn runs(target: &Target, status: &Status, orchestrator: &Orchestrator) -> 
         }
         Ok(_) => {
             findings.extend(status.unfinished.iter().map(|run| {
-                let found = format!("{} {} is not settled: {}", run.verb, run.deployment, run.outcome);
+                let found = format!("{} {} is not settled: {}", run.verb, run.deployment, run.ending);
                 Finding::warns(
                     CHECK,
                     found,

@@ -13,6 +13,7 @@ pub(crate) fn spec() -> InstanceSpec {
         image: image.pin(Digest::new(format!("sha256:{}", "ab".repeat(32))).unwrap()),
         options: RunOptions::default(),
         adopt: false,
+        made_elsewhere: None,
     }
 }
 

@@ -128,7 +128,7 @@ impl Docker {
         }
     }
 
-    async fn inspect_image(&self, reference: &str) -> Result<Option<ImageInspect>, RuntimeError> {
+    pub(super) async fn inspect_image(&self, reference: &str) -> Result<Option<ImageInspect>, RuntimeError> {
         match self.engine().await?.inspect_image(reference).await.map_err(Failure::from) {
             Ok(found) => Ok(Some(found)),
             Err(failure) if failure.is_not_found() => Ok(None),

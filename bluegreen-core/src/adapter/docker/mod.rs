@@ -14,6 +14,7 @@
 mod answer;
 mod config_file;
 mod create;
+mod describe;
 mod disk;
 mod error;
 mod exec;
@@ -41,7 +42,8 @@ pub use registry::{DockerRegistry, LocalImages};
 use self::error::Failure;
 use crate::model::{AppName, InstanceName, InstanceSpec, PinnedImage};
 use crate::port::{
-    ContainerRuntime, Credentials, ExecOutput, Instance, InstanceId, LineStream, PullObserver, RuntimeError,
+    ContainerRuntime, Credentials, Described, ExecOutput, Instance, InstanceId, LineStream, PullObserver,
+    RuntimeError,
 };
 
 /// Where the Engine is when nobody says otherwise.
@@ -261,6 +263,10 @@ impl ContainerRuntime for Docker {
             instance.last_exit = self.last_exit(instance.id.as_str()).await;
         }
         Ok(found)
+    }
+
+    async fn describe(&self, id: &InstanceId) -> Result<Option<Described>, RuntimeError> {
+        self.description(id.as_str()).await
     }
 
     async fn ensure_stopped(&self, id: &InstanceId, grace: Option<Duration>) -> Result<(), RuntimeError> {

@@ -40,6 +40,7 @@ enum Found {
 fn judge(found: &ContainerInspectResponse, spec: &InstanceSpec) -> Option<Found> {
     let label = |name: &str| found.config.as_ref()?.labels.as_ref()?.get(name).map(String::as_str);
     match label(label::APP) {
+        None if spec.made_elsewhere.is_some() && spec.made_elsewhere == found.id => Some(Found::Reuse),
         Some(app) if app == spec.app.as_str() => {
             let whole = !matches!(status(found), Some(Status::DEAD | Status::REMOVING));
             if whole && label(label::FINGERPRINT) == Some(&spec.fingerprint()) {

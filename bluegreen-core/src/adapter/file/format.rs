@@ -1,10 +1,18 @@
-//! One record a line: `v1 CRC JSON`, the CRC-32 of the JSON's bytes in eight hex digits.
+//! One record a line: `v2 CRC JSON`, the CRC-32 of the JSON's bytes in eight hex digits.
 //!
-//! The version is on every line, so that one file may span an update of this program.
+//! The version is on every line, so that one file may span an update of this program. A program that reads only earlier
+//! versions refuses the line: it would lose what it does not know.
+//!
+//! | version | what it added |
+//! |---|---|
+//! | 1 | |
+//! | 2 | `begun` may say what somebody else had made (`adopted`); a release may be that very container |
 
 use crate::state::Entry;
 
-const VERSION: &str = "v1";
+/// What is written, and what is read. Later versions only added fields, so all of them are read as the last.
+const VERSION: &str = "v2";
+const READ: [&str; 2] = ["v1", VERSION];
 
 /// What a journal's bytes say.
 #[derive(Debug)]
@@ -50,7 +58,8 @@ pub(super) fn read(bytes: &[u8]) -> Result<Read, Bad> {
 /// not torn: the end of an earlier line is damaged.
 fn hides_a_record(line: &[u8]) -> bool {
     let starts = |at: &usize| {
-        let header = line[*at..].strip_prefix(VERSION.as_bytes()).and_then(|rest| rest.get(..11));
+        let after = |version: &str| line[*at..].strip_prefix(version.as_bytes());
+        let header = READ.into_iter().find_map(after).and_then(|rest| rest.get(..11));
         header.is_some_and(|header| header.starts_with(b" ") && header.ends_with(b" {"))
     };
     (1..line.len()).filter(starts).any(|at| parse(&line[at..], 0).err().is_none_or(|error| !error.torn))
@@ -73,9 +82,9 @@ fn parse(line: &[u8], seq: u64) -> Result<Entry, Unreadable> {
     if crc != format!("{:08x}", crc32fast::hash(json.as_bytes())) {
         return Err(torn("its checksum does not match"));
     }
-    if version != VERSION {
+    if !READ.contains(&version) {
         return Err(whole(format!(
-            "it has the format {version}, and this program reads {VERSION}: a newer one wrote it"
+            "it has the format {version}, and this program reads up to {VERSION}: a newer one wrote it"
         )));
     }
     let entry: Entry =

@@ -12,7 +12,7 @@ pub(crate) fn journal(bytes: &[u8]) {
     for line in lines {
         let line = String::from_utf8_lossy(line);
         let json = line.find('{').and_then(|start| line.get(start..)).unwrap_or_default();
-        summed.extend(format!("v1 {:08x} {json}\n", crc32fast::hash(json.as_bytes())).bytes());
+        summed.extend(format!("v2 {:08x} {json}\n", crc32fast::hash(json.as_bytes())).bytes());
         if let Ok(entry) = serde_json::from_str::<Entry>(json) {
             seq += 1;
             numbered.push(Entry { seq, ..entry });

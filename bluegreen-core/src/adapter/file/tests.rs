@@ -3,6 +3,7 @@ use std::os::unix::fs::PermissionsExt;
 use super::*;
 use crate::model::DeploymentId;
 use crate::plan::Step;
+use crate::state::Activity;
 
 fn app() -> AppName {
     AppName::new("web").unwrap()
@@ -131,7 +132,7 @@ async fn a_later_format_is_a_refusal_even_at_the_end() {
 async fn the_second_holder_is_told_who_the_first_is() {
     let directory = tempfile::tempdir().unwrap();
     let (first, second) = (FileJournal::new(directory.path()), FileJournal::new(directory.path()));
-    let holder = Holder::new(4711, "host", "deploy", DeploymentId::new("d-1").unwrap());
+    let holder = Holder::new(4711, "host", Activity::Deploy, DeploymentId::new("d-1").unwrap());
     let lease = first.lock(&app(), &holder).await.unwrap();
     match second.lock(&app(), &holder).await {
         Err(JournalError::Held { holder: Some(seen) }) => assert_eq!(*seen, holder),
@@ -154,7 +155,7 @@ async fn a_full_disk_is_an_error_and_costs_nothing_that_was_written() {
 }
 
 fn holder(id: &str) -> Holder {
-    Holder::new(std::process::id(), "here", "deploy", DeploymentId::new(id).unwrap())
+    Holder::new(std::process::id(), "here", Activity::Deploy, DeploymentId::new(id).unwrap())
 }
 
 #[tokio::test]

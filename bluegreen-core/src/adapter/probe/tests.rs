@@ -393,7 +393,7 @@ async fn command_is_judged_by_its_exit_code() {
 mod stuck {
     use super::*;
     use crate::model::{AppName, InstanceSpec, PinnedImage};
-    use crate::port::{Credentials, PullObserver};
+    use crate::port::{Credentials, Described, PullObserver};
 
     #[derive(Debug)]
     struct Stuck;
@@ -421,6 +421,9 @@ mod stuck {
             std::future::pending().await
         }
         async fn find(&self, _: &InstanceName) -> Result<Option<Instance>, RuntimeError> {
+            std::future::pending().await
+        }
+        async fn describe(&self, _: &InstanceId) -> Result<Option<Described>, RuntimeError> {
             std::future::pending().await
         }
         async fn ensure_stopped(&self, _: &InstanceId, _: Option<Duration>) -> Result<(), RuntimeError> {

@@ -4,7 +4,7 @@ use super::{Broken, Rules};
 use crate::model::{AppName, Color, DeploymentId, Digest, ImageRef, Release};
 use crate::plan::Step;
 use crate::port::{Holder, Journal, JournalError};
-use crate::state::{Entry, Outcome, Record, Verb};
+use crate::state::{Activity, Entry, Outcome, Record, Verb};
 use crate::testing::World;
 
 const RULES: Rules = Rules("Journal");
@@ -96,7 +96,14 @@ fn run(app: &AppName) -> Vec<Record> {
     let candidate = Box::new(Release::new(spec.instance(Color::Blue, image, deployment.clone())));
     let step = Step::Pull;
     vec![
-        Record::Begun { deployment, app: app.clone(), verb: Verb::Deploy, candidate, previous: None },
+        Record::Begun {
+            deployment,
+            app: app.clone(),
+            verb: Verb::Deploy,
+            candidate,
+            previous: None,
+            adopted: None,
+        },
         Record::Started { step },
         Record::Failed { step, error: "a \"text\" \\ of\ntwo lines, 3 µs".to_owned() },
         Record::Ended { outcome: Outcome::RolledBack },
@@ -105,5 +112,5 @@ fn run(app: &AppName) -> Vec<Record> {
 
 fn holder(deployment: &str) -> Holder {
     let deployment = deployment.parse().expect("an id");
-    Holder::new(std::process::id(), "contract", "deploy", deployment)
+    Holder::new(std::process::id(), "contract", Activity::Deploy, deployment)
 }
