@@ -122,7 +122,7 @@ async fn an_undo_that_fails_is_tried_five_times_ever_later() {
     assert!(matches!(failure.aftermath, Aftermath::Stuck { step: Step::Start, .. }), "{failure:?}");
     assert_eq!(began.elapsed().as_millis(), 100 + 200 + 400 + 800);
     let told = warnings(&told);
-    assert!(told.len() == 4 && told.iter().all(|told| told.ends_with("trying again")), "{told:?}");
+    assert!(told.len() == 1 && told[0].ends_with("trying again"), "it is said once: {told:?}");
 }
 
 /// What a deploy says whose calls of an operation hang.

@@ -461,6 +461,7 @@ async fn status_names_what_does_not_fit_together() {
     let mut elsewhere = world.spec();
     elsewhere.slots.green.name = "web-verde".parse().unwrap();
     let status = Orchestrator::new(world.ports(), elsewhere).status().await.unwrap();
-    assert!(status.findings.contains(&"container web-green (running) is in neither place".to_owned()));
+    let named = "the container of green is named web-green and not web-verde";
+    assert!(status.findings.contains(&named.to_owned()), "{:?}", status.findings);
     assert!(!status.findings.iter().any(|finding| finding.contains("web-blue (")), "{:?}", status.findings);
 }

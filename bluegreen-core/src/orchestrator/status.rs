@@ -92,7 +92,8 @@ impl Orchestrator {
     async fn unproven(&self, now: &ServingNow, public: &PublicLook) -> Vec<String> {
         let mut findings = Vec::new();
         match public {
-            PublicLook::Answered { target, status: status @ 500.. } => {
+            // Where nothing is to serve, an error is what clients are to get.
+            PublicLook::Answered { target, status: status @ 500.. } if now.color.is_some() => {
                 findings.push(format!("a client's request to {target} was answered with {status}"));
             }
             PublicLook::Failed { target, miss } => {
