@@ -289,7 +289,9 @@ pub(crate) fn proxy(error: &ProxyError, target: &Target) -> String {
         }
         ProxyError::NoWayIn { .. } => NO_WAY_IN.to_owned(),
         ProxyError::Refused { reason } if reason.contains("host not found in upstream") => unresolved(target),
-        ProxyError::Unrecognized { .. } => format!("see what nginx needs: bluegreen nginx check {again}"),
+        ProxyError::Unrecognized { .. } | ProxyError::Unreadable { .. } | ProxyError::SecondWay { .. } => {
+            format!("see what nginx needs: bluegreen nginx check {again}")
+        }
         _ => format!("bluegreen nginx check {again}"),
     }
 }

@@ -20,11 +20,11 @@ use std::sync::Arc;
 pub use client::{Client, Connection};
 pub use journal::{Holder, Journal, JournalError, Lease, Queue};
 pub use probe::{Health, HealthProbe, ProbeError};
-pub use proxy::{Asking, FileChange, InFlight, Proof, Proxy, ProxyError, Serving};
+pub use proxy::{Asking, FileChange, InFlight, Location, Proof, Proxy, ProxyError, Serving, Way};
 pub use registry::{Credentials, Registry, RegistryError};
 pub use runtime::{
-    ContainerRuntime, Described, ExecOutput, HealthStatus, Instance, InstanceId, InstanceState, LineStream,
-    Ownership, PullObserver, PullProgress, RuntimeError,
+    ContainerRuntime, Described, ExecOutput, ExecUser, HealthStatus, Instance, InstanceId, InstanceState,
+    LineStream, Ownership, PullObserver, PullProgress, RuntimeError,
 };
 
 #[cfg(feature = "testing")]

@@ -182,6 +182,59 @@ impl fmt::Display for InFlight {
     }
 }
 
+/// A line of a file.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub struct Location {
+    /// The file, on this host where it can be seen there, else as the proxy names it.
+    pub path: String,
+    /// The line, counted from 1; `None` when the whole file is meant.
+    pub line: Option<usize>,
+}
+
+impl Location {
+    /// A line of a file, or all of it.
+    pub fn new(path: impl Into<String>, line: Option<usize>) -> Self {
+        Self { path: path.into(), line }
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.path)?;
+        self.line.iter().try_for_each(|line| write!(f, ":{line}"))
+    }
+}
+
+/// A directive of the proxy's configuration that leads to a place of an application.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Way {
+    /// Where it stands.
+    pub at: Location,
+    /// What it says.
+    pub directive: String,
+    /// The colours that it leads to.
+    pub colors: Vec<Color>,
+}
+
+impl Way {
+    /// A directive at a place, and the colours that it leads to.
+    pub fn new(at: Location, directive: impl Into<String>, colors: Vec<Color>) -> Self {
+        Self { at, directive: directive.into(), colors }
+    }
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} `{}`", self.at, self.directive)
+    }
+}
+
+fn show(ways: &[Way]) -> String {
+    ways.iter().map(Way::to_string).collect::<Vec<_>>().join(", ")
+}
+
 /// Why the proxy did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -199,12 +252,29 @@ pub enum ProxyError {
         output: String,
     },
     /// Our place in its configuration is not there, or there is more than one: nothing was touched.
-    #[error("{path}: {reason}")]
+    #[error("{path}: {found}; expected {expected}")]
     Unrecognized {
         /// The file.
         path: String,
-        /// What was found and what was expected.
+        /// What was found.
+        found: String,
+        /// What was expected instead.
+        expected: String,
+    },
+    /// A file of its configuration could not be read, so what it says is not known.
+    #[error("{at} could not be read: {reason}")]
+    Unreadable {
+        /// The file and, where it is a matter of one, the line.
+        at: Location,
+        /// Why.
         reason: String,
+    },
+    /// Requests reach the application past the switch: they would go on to a place that is stopped. Nothing was
+    /// touched.
+    #[error("requests reach the application past the switch: {}", show(ways))]
+    SecondWay {
+        /// Each directive that leads there.
+        ways: Vec<Way>,
     },
     /// The change was refused by its test, or did not become live; what was there before is in force.
     #[error("the switch was refused and put back: {reason}")]

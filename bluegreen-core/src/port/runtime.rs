@@ -114,12 +114,26 @@ pub trait ContainerRuntime: fmt::Debug + Send + Sync + 'static {
     /// See [`RuntimeError`].
     async fn follow_log(&self, id: &InstanceId) -> Result<LineStream, RuntimeError>;
 
-    /// Runs a command inside it, without a shell, and waits for its end.
+    /// Runs a command inside it, without a shell, and waits for its end. `user`: unset, the instance's own.
     ///
     /// # Errors
     ///
     /// See [`RuntimeError`]. A command that exits with an error is no error here.
-    async fn exec(&self, id: &InstanceId, command: &[String]) -> Result<ExecOutput, RuntimeError>;
+    async fn exec(
+        &self,
+        id: &InstanceId,
+        command: &[String],
+        user: Option<ExecUser>,
+    ) -> Result<ExecOutput, RuntimeError>;
+}
+
+/// Whom a command is run as inside of an instance, in its own numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExecUser {
+    /// The user.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
 }
 
 /// The lines of a log as they appear.

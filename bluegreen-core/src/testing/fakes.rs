@@ -14,10 +14,10 @@ use super::world::{Container, Inner, World};
 use crate::model::{AppName, Backend, Check, Color, ImageRef, InstanceName, InstanceSpec, PinnedImage};
 use crate::plan::Step;
 use crate::port::{
-    Asking, BoxError, Client, ContainerRuntime, Credentials, Described, ExecOutput, FileChange, Health,
-    HealthProbe, Holder, InFlight, Instance, InstanceId, Journal, JournalError, Lease, LineStream, Ownership,
-    ProbeError, Proof, Proxy, ProxyError, PullObserver, PullProgress, Queue, Registry, RegistryError,
-    RuntimeError, Serving,
+    Asking, BoxError, Client, ContainerRuntime, Credentials, Described, ExecOutput, ExecUser, FileChange,
+    Health, HealthProbe, Holder, InFlight, Instance, InstanceId, Journal, JournalError, Lease, LineStream,
+    Ownership, ProbeError, Proof, Proxy, ProxyError, PullObserver, PullProgress, Queue, Registry,
+    RegistryError, RuntimeError, Serving,
 };
 use crate::state::{Entry, Record};
 
@@ -273,7 +273,12 @@ impl ContainerRuntime for Fake {
         lines.map(|()| Box::pin(futures_util::stream::pending()) as LineStream)
     }
 
-    async fn exec(&self, id: &InstanceId, _command: &[String]) -> Result<ExecOutput, RuntimeError> {
+    async fn exec(
+        &self,
+        id: &InstanceId,
+        _command: &[String],
+        _user: Option<ExecUser>,
+    ) -> Result<ExecOutput, RuntimeError> {
         self.call("runtime.exec", id, |_| ExecOutput::default()).await.map_err(runtime_failure)
     }
 }

@@ -128,7 +128,7 @@ async fn every_option_has_its_effect() {
     let script =
         "echo $GREETING; id -u; cat /etc/hosts; touch /x || echo read-only; touch /tmp/x && echo writable
         cat /proc/self/status; cat /proc/1/cmdline";
-    let output = bed.docker.exec(&instance.id, &sh(script)).await.unwrap();
+    let output = bed.docker.exec(&instance.id, &sh(script), None).await.unwrap();
     for expected in [
         "hello world\n1000\n",
         "10.0.0.9\tdb",
@@ -183,7 +183,7 @@ async fn the_images_healthcheck_is_seen_with_its_last_output() {
     let sick = bed.wait(|found| matches!(found.health, Some(HealthStatus::Unhealthy { .. }))).await;
     let Some(HealthStatus::Unhealthy { output }) = sick.health else { unreachable!() };
     assert!(output.contains("no database"), "{output}");
-    bed.docker.exec(&sick.id, &sh("touch /tmp/ok")).await.unwrap();
+    bed.docker.exec(&sick.id, &sh("touch /tmp/ok"), None).await.unwrap();
     bed.wait(|found| found.health == Some(HealthStatus::Healthy)).await;
 }
 
@@ -192,7 +192,7 @@ async fn the_images_healthcheck_is_seen_with_its_last_output() {
 async fn a_command_inside_tells_its_exit_code() {
     let bed = Bed::new().await;
     let id = bed.run(&bed.spec(|_| ())).await.id;
-    let run = |script: &'static str| bed.docker.exec(&id, Box::leak(Box::new(sh(script))));
+    let run = |script: &'static str| bed.docker.exec(&id, Box::leak(Box::new(sh(script))), None);
     let fine = run("echo out; echo err >&2").await.unwrap();
     assert!(fine.success() && fine.output.contains("out\n") && fine.output.contains("err\n"));
     assert_eq!(run("exit 3").await.unwrap().exit_code, 3);
@@ -201,7 +201,7 @@ async fn a_command_inside_tells_its_exit_code() {
     assert_eq!((slow.exit_code, slow.output.as_str()), (4, "gone\n"));
     let long = run("seq 1 300000").await.unwrap();
     assert!(long.output.len() <= 1024 * 1024 && long.output.ends_with("299999\n300000\n"));
-    let missing = bed.docker.exec(&id, &["nope".to_owned()]).await.unwrap();
+    let missing = bed.docker.exec(&id, &["nope".to_owned()], None).await.unwrap();
     assert!(matches!(missing.exit_code, 126 | 127), "{missing:?}");
     assert!(missing.output.contains("executable file not found"), "{missing:?}");
 }

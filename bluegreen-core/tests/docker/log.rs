@@ -107,5 +107,5 @@ async fn no_container_no_log() {
     let error = bed.docker.log_tail(&id, 5).await.unwrap_err();
     assert!(words(&error).contains("No such container"), "{}", words(&error));
     assert!(bed.docker.follow_log(&id).await.is_err());
-    assert!(bed.docker.exec(&id, &sh("true")).await.is_err());
+    assert!(bed.docker.exec(&id, &sh("true"), None).await.is_err());
 }

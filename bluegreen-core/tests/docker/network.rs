@@ -147,5 +147,5 @@ async fn the_hosts_network_is_reached_on_loopback() {
     let bed = Bed::new().await;
     let instance = bed.run(&bed.spec(|app| app.options.host_network = true)).await;
     assert_eq!(instance.ip, Some(IpAddr::V4(Ipv4Addr::LOCALHOST)));
-    assert!(bed.docker.exec(&instance.id, &sh("true")).await.unwrap().success());
+    assert!(bed.docker.exec(&instance.id, &sh("true"), None).await.unwrap().success());
 }

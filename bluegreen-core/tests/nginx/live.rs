@@ -181,13 +181,13 @@ async fn check_says_what_is_missing_step_by_step() {
     let rig = Rig::start(|rig| write(rig.path("conf.d/site.conf"), rig.server("return 204;"))).await;
     let proxy = rig.live(free_port());
     let reason = async || match proxy.check(&rig.app).await {
-        Err(ProxyError::Unrecognized { reason, .. }) => reason,
+        Err(error @ ProxyError::Unrecognized { .. }) => error.to_string(),
         other => panic!("{other:?}"),
     };
     assert!(reason().await.contains("not installed"));
     let active = proxy.active(&rig.app).await.unwrap_err();
     assert!(
-        matches!(&active, ProxyError::Unrecognized { reason, .. } if reason.contains("refused")),
+        matches!(&active, ProxyError::Unrecognized { found, .. } if found.contains("refused")),
         "{active}"
     );
     proxy.install(&rig.app).await.unwrap();

@@ -164,7 +164,7 @@ async fn a_file_that_was_edited_by_hand_is_not_guessed_at() {
         write(rig.path(FILE), &edited);
         let error = proxy.switch(&rig.app, Some(rig.slots.green.backend())).await.unwrap_err();
         assert!(
-            matches!(&error, ProxyError::Unrecognized { reason, .. } if reason.contains(expected)),
+            matches!(&error, ProxyError::Unrecognized { .. } if error.to_string().contains(expected)),
             "{error}"
         );
         assert!(proxy.check(&rig.app).await.is_err());

@@ -7,13 +7,18 @@ use bollard::models::ExecConfig;
 use futures_util::TryStreamExt as _;
 
 use super::Docker;
-use crate::port::{ExecOutput, RuntimeError};
+use crate::port::{ExecOutput, ExecUser, RuntimeError};
 
 /// How much of a command's output is kept: its end. `nginx -T` prints all of a configuration, which must be whole.
 const KEPT: usize = 1024 * 1024;
 
 impl Docker {
-    pub(super) async fn run_inside(&self, id: &str, command: &[String]) -> Result<ExecOutput, RuntimeError> {
+    pub(super) async fn run_inside(
+        &self,
+        id: &str,
+        command: &[String],
+        user: Option<ExecUser>,
+    ) -> Result<ExecOutput, RuntimeError> {
         const OPERATION: &str = "running a command in the container";
         let client = self.engine().await?;
         let failed = |error| self.other(OPERATION, error);
@@ -21,6 +26,7 @@ impl Docker {
             cmd: Some(command.to_vec()),
             attach_stdout: Some(true),
             attach_stderr: Some(true),
+            user: user.map(|user| format!("{}:{}", user.uid, user.gid)),
             ..ExecConfig::default()
         };
         let exec = client.create_exec(id, config).await.map_err(failed)?;

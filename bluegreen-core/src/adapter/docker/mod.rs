@@ -42,8 +42,8 @@ pub use registry::{DockerRegistry, LocalImages};
 use self::error::Failure;
 use crate::model::{AppName, InstanceName, InstanceSpec, PinnedImage};
 use crate::port::{
-    ContainerRuntime, Credentials, Described, ExecOutput, Instance, InstanceId, LineStream, PullObserver,
-    RuntimeError,
+    ContainerRuntime, Credentials, Described, ExecOutput, ExecUser, Instance, InstanceId, LineStream,
+    PullObserver, RuntimeError,
 };
 
 /// Where the Engine is when nobody says otherwise.
@@ -289,8 +289,13 @@ impl ContainerRuntime for Docker {
         self.follow(id.as_str()).await
     }
 
-    async fn exec(&self, id: &InstanceId, command: &[String]) -> Result<ExecOutput, RuntimeError> {
-        self.run_inside(id.as_str(), command).await
+    async fn exec(
+        &self,
+        id: &InstanceId,
+        command: &[String],
+        user: Option<ExecUser>,
+    ) -> Result<ExecOutput, RuntimeError> {
+        self.run_inside(id.as_str(), command, user).await
     }
 }
 

@@ -25,40 +25,34 @@ impl Live<'_> {
         // Whatever is not in order is for nginx itself to say.
         let (dump, version) = self.control.dump().await?;
         if version < OLDEST {
-            let reason = format!("nginx is {version}; expected {OLDEST} or newer");
-            return Err(unrecognized(&self.dir, reason));
+            return Err(unrecognized(&self.dir, format!("nginx is {version}"), format!("{OLDEST} or newer")));
         }
         self.check_with(&dump).await?;
         Ok(self.public(&dump))
     }
 
     fn loaded(&self, master: u32) -> Option<Dump> {
-        self.control.loaded(master, &self.inside.join(render::FOLDER))
+        self.control.loaded(master)
     }
 
     async fn check_with(&self, dump: &Dump) -> Result<(), ProxyError> {
         self.check_slots()?;
         let rendered = self.rendered()?;
         if let Some(change) = self.changes(&rendered)?.first() {
-            let reason = format!(
-                "the live switch is not installed as it should be: an install would {}",
-                change.summary
-            );
-            return Err(unrecognized(&self.dir, reason));
+            let found = format!("the live switch is not installed: an install would {}", change.summary);
+            return Err(unrecognized(&self.dir, found, "its files as this version writes them"));
         }
         let upstreams = render::upstreams_file(self.app);
         if dump.ending(&upstreams).next().is_none() {
             let line = format!("include {}/*.conf;", self.inside.display());
-            let reason = format!("nginx does not read {upstreams}; expected inside http {{ }}: {line}");
-            return Err(unrecognized(Path::new(dump.main()), reason));
+            let expected = format!("inside http {{ }}: {line}");
+            return Err(self.missing(dump, format!("nginx does not read {upstreams}"), expected));
         }
         let generation = self.ask("generation").await?;
         if generation != rendered.generation {
-            let reason = format!(
-                "nginx runs with generation {generation} of these files and {} is on disk; it was not reloaded",
-                rendered.generation
-            );
-            return Err(unrecognized(&self.dir, reason));
+            let found = format!("nginx runs with generation {generation} of these files");
+            let expected = format!("{}, which is on disk: nginx was not reloaded", rendered.generation);
+            return Err(unrecognized(&self.dir, found, expected));
         }
         self.check_location(dump)
     }
@@ -70,11 +64,9 @@ impl Live<'_> {
             self.control.own_address().is_some() && slot.endpoint.ip().is_some_and(|ip| ip.is_loopback())
         });
         own.map_or(Ok(()), |slot| {
-            let reason = format!(
-                "{} is at {}, which is nginx's own container there; expected an address on a network that both are on",
-                slot.color, slot.endpoint
-            );
-            Err(unrecognized(&self.dir, reason))
+            let found =
+                format!("{} is at {}, which is nginx's own container there", slot.color, slot.endpoint);
+            Err(unrecognized(&self.dir, found, "an address on a network that both are on"))
         })
     }
 
@@ -122,26 +114,30 @@ impl Live<'_> {
         found
     }
 
+    /// What was looked for and not found; what could not be read is not taken for empty.
+    fn missing(&self, dump: &Dump, found: String, expected: String) -> ProxyError {
+        match dump.unread().next() {
+            Some((path, unread)) => self.control.unreadable(path, unread),
+            None => unrecognized(Path::new(dump.main()), found, expected),
+        }
+    }
+
     pub(super) fn check_location(&self, dump: &Dump) -> Result<(), ProxyError> {
         let line = render::include_line(self.app, &self.inside);
         let main = Path::new(dump.main());
         let locations = self.locations(dump);
         if locations.is_empty() {
-            let reason = format!(
-                "no location includes the live switch of {}; expected this line in its location, in place of \
-                 proxy_pass: {line}",
-                self.app
-            );
-            return Err(unrecognized(main, reason));
+            let found = format!("no location includes the live switch of {}", self.app);
+            let expected = format!("this line in its location, in place of proxy_pass: {line}");
+            return Err(self.missing(dump, found, expected));
         }
         for location in locations {
             let at =
                 location.children().iter().position(|child| self.is_ours(dump, child)).unwrap_or_default();
             let place = location.arg(0).unwrap_or_default();
             if let Some(trap) = adopt::trap(location, at) {
-                let reason =
-                    format!("location {place} (line {}) {trap}; the line is `{line}`", location.line);
-                return Err(unrecognized(main, reason));
+                let found = format!("location {place} (line {}) {trap}", location.line);
+                return Err(unrecognized(main, found, format!("`{line}` where nginx always runs it")));
             }
         }
         Ok(())

@@ -1,23 +1,49 @@
 //! Talking to nginx itself: its command, its master process, its paths and its addresses.
 
-use std::ffi::OsStr;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::Endpoint;
-use crate::port::{BoxError, ContainerRuntime, ExecOutput, Instance, ProxyError};
+use tokio::sync::OnceCell;
 
-use super::dump::Dump;
-use super::{HostNginx, Place, Site, disk, process, syntax};
+use crate::model::Endpoint;
+use crate::port::{BoxError, ContainerRuntime, ExecOutput, Instance, Location, ProxyError};
+
+use super::dump::{Dump, Unread};
+use super::{HostNginx, Place, Site, command, disk, process, syntax};
+
+/// Where nginx's packages have its configuration.
+const MAIN: &str = "/etc/nginx/nginx.conf";
+
+/// The first nginx that can be told where to log before it has read its configuration (`-e`).
+const LOGS_ELSEWHERE: Version = Version(1, 19, 5);
 
 /// One nginx, looked at once: made for each call, so that a container that was replaced in between is found.
 #[derive(Debug)]
 pub(super) struct Control<'a> {
     place: Found<'a>,
     within: Duration,
+    built: OnceCell<Built>,
+}
+
+/// What nginx says of its build.
+#[derive(Debug, Clone)]
+struct Built {
+    version: Version,
+    prefix: PathBuf,
+    config: PathBuf,
+    pid_file: PathBuf,
+}
+
+/// A configuration, and what is known of it.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) dump: Dump,
+    pub(super) version: Version,
+    /// Whether nginx's own test has passed it as it lies there.
+    pub(super) sound: bool,
 }
 
 #[derive(Debug)]
@@ -32,8 +58,12 @@ pub(super) fn other<E: Into<BoxError>>(operation: &'static str) -> impl FnOnce(E
 }
 
 /// A refusal before anything was touched.
-pub(super) fn unrecognized(path: &Path, reason: impl Into<String>) -> ProxyError {
-    ProxyError::Unrecognized { path: path.display().to_string(), reason: reason.into() }
+pub(super) fn unrecognized(path: &Path, found: impl Into<String>, expected: impl Into<String>) -> ProxyError {
+    ProxyError::Unrecognized {
+        path: path.display().to_string(),
+        found: found.into(),
+        expected: expected.into(),
+    }
 }
 
 impl<'a> Control<'a> {
@@ -59,21 +89,31 @@ impl<'a> Control<'a> {
                 Found::Container { runtime, instance: Box::new(instance) }
             }
         };
-        Ok(Self { place, within: site.command_timeout })
+        Ok(Self { place, within: site.command_timeout, built: OnceCell::new() })
     }
 
-    /// Runs nginx's command.
-    async fn run(&self, args: &[&str]) -> Result<ExecOutput, ProxyError> {
-        let command = async {
+    /// Runs nginx's command as what its master is, see [`command`].
+    async fn run(&self, master: Option<u32>, args: &[&str]) -> Result<ExecOutput, ProxyError> {
+        let args: Vec<String> =
+            self.arguments(master).into_iter().chain(args.iter().map(|arg| (*arg).to_owned())).collect();
+        let running = async {
             match &self.place {
                 Found::Host(host) => {
-                    run(&host.binary, host_args(host).chain(args.iter().map(OsStr::new))).await
+                    let identity = master.and_then(process::identity);
+                    // Its arguments may be relative to where it was started.
+                    let directory = master.map(|master| PathBuf::from(format!("/proc/{master}/cwd")));
+                    let directory = directory.filter(|directory| directory.is_dir());
+                    command::run(&host.binary, &args, directory.as_deref(), identity.as_ref())
+                        .await
+                        .map_err(other("run nginx's command"))
                 }
                 Found::Container { runtime, instance } => {
-                    let command: Vec<String> =
-                        std::iter::once("nginx").chain(args.iter().copied()).map(str::to_owned).collect();
-                    let ran =
-                        runtime.exec(&instance.id, &command).await.map_err(other("run nginx's command"))?;
+                    let line: Vec<String> = std::iter::once("nginx".to_owned()).chain(args).collect();
+                    let user = master.and_then(process::identity_inside);
+                    let ran = runtime
+                        .exec(&instance.id, &line, user)
+                        .await
+                        .map_err(other("run nginx's command"))?;
                     match ran.exit_code {
                         // The Engine's way to say that it could not be started.
                         126 | 127 => Err(other("run nginx's command")(ran.output)),
@@ -83,47 +123,128 @@ impl<'a> Control<'a> {
             }
         };
         let late = |_| other("run nginx's command")(format!("no end within {:?}", self.within));
-        tokio::time::timeout(self.within, command).await.map_err(late)?
+        tokio::time::timeout(self.within, running).await.map_err(late)?
+    }
+
+    /// The master's arguments, with those of the settings in their place.
+    fn arguments(&self, master: Option<u32>) -> Vec<String> {
+        let mut all: BTreeMap<char, String> =
+            master.map(process::arguments).unwrap_or_default().into_iter().collect();
+        if let Found::Host(host) = &self.place {
+            let set = [('c', &host.config), ('p', &host.prefix)];
+            let set = set.into_iter().filter_map(|(letter, path)| Some((letter, path.as_ref()?)));
+            all.extend(set.map(|(letter, path)| (letter, path.display().to_string())));
+        }
+        all.into_iter().flat_map(|(letter, value)| [format!("-{letter}"), value]).collect()
+    }
+
+    /// The master whose identity its command takes. A container's own user is the next best; on this host there is
+    /// none, and as root the command would do harm.
+    async fn as_master(&self) -> Result<Option<u32>, ProxyError> {
+        match (self.master().await, &self.place) {
+            (Ok(master), _) => Ok(Some(master)),
+            (Err(_), Found::Container { .. }) => Ok(None),
+            (Err(error), Found::Host(_)) => Err(error),
+        }
+    }
+
+    /// What nginx says of its build: this touches nothing.
+    async fn built(&self) -> Result<&Built, ProxyError> {
+        self.built
+            .get_or_try_init(|| async {
+                let said = self.run(None, &["-V"]).await?.output;
+                Built::read(&said).ok_or_else(|| other("read nginx's version")("it did not print one"))
+            })
+            .await
+    }
+
+    /// Runs its test. What it would log goes to us and not to its log, where it can be told to.
+    async fn tested(&self, args: &[&str]) -> Result<ExecOutput, ProxyError> {
+        let master = self.as_master().await?;
+        let mut all = Vec::new();
+        if self.built().await?.version >= LOGS_ELSEWHERE {
+            // The last one counts.
+            all.extend(["-e", "stderr"]);
+        }
+        all.extend(args);
+        self.run(master, &all).await
     }
 
     /// Whether the files on disk are sound (`nginx -t`); what it printed when they are not.
     pub(super) async fn test(&self) -> Result<Result<(), String>, ProxyError> {
-        let ran = self.run(&["-t", "-q"]).await?;
+        let ran = self.tested(&["-t", "-q"]).await?;
         Ok(if ran.success() { Ok(()) } else { Err(ran.output.trim().to_owned()) })
     }
 
     /// Asks nginx to reload, which it refuses when the files are broken; then gives what it printed.
     pub(super) async fn reload(&self) -> Result<Result<(), String>, ProxyError> {
-        let ran = self.run(&["-s", "reload"]).await?;
+        let ran = self.run(self.as_master().await?, &["-s", "reload"]).await?;
         Ok(if ran.success() { Ok(()) } else { Err(ran.output.trim().to_owned()) })
     }
 
-    /// All of its configuration, as it lies on disk (`nginx -T`), and its version: one call for both, as each costs
-    /// tens of milliseconds in a container.
+    /// All of its configuration as it lies on disk, and its version. Read from there where that may be read, else by
+    /// nginx (`nginx -T`).
     ///
     /// # Errors
     ///
-    /// [`ProxyError::Broken`] when it does not pass nginx's test.
-    pub(super) async fn dump(&self) -> Result<(Dump, Version), ProxyError> {
-        // -q leaves out what would otherwise be printed in between.
-        let ran = self.run(&["-v", "-T", "-q"]).await?;
-        if !ran.success() {
-            let output = ran.output.lines().filter(|line| !line.starts_with(VERSION)).collect::<Vec<_>>();
-            return Err(ProxyError::Broken { output: output.join("\n").trim().to_owned() });
+    /// [`ProxyError::Broken`] when nginx was asked and it does not pass its test.
+    pub(super) async fn read(&self) -> Result<Seen, ProxyError> {
+        let version = self.built().await?.version;
+        if let Some(master) = self.as_master().await?
+            && let Some(found) = self.on_disk(master, Some(self.built().await?))
+        {
+            return Ok(Seen { dump: found.dump, version, sound: found.loaded });
         }
-        let version = Version::read(&ran.output)
-            .ok_or_else(|| other("read nginx's version")("it did not print one"))?;
-        Ok((Dump::read(&ran.stdout), version))
+        // -q leaves out what would otherwise be printed in between.
+        let ran = self.tested(&["-T", "-q"]).await?;
+        if !ran.success() {
+            return Err(ProxyError::Broken { output: ran.output.trim().to_owned() });
+        }
+        Ok(Seen { dump: Dump::read(&ran.stdout), version, sound: true })
+    }
+
+    /// The same, seen to pass nginx's own test.
+    ///
+    /// # Errors
+    ///
+    /// [`ProxyError::Broken`] when it does not pass.
+    pub(super) async fn dump(&self) -> Result<(Dump, Version), ProxyError> {
+        let seen = self.read().await?;
+        if !seen.sound {
+            self.test().await?.map_err(|output| ProxyError::Broken { output })?;
+        }
+        Ok((seen.dump, seen.version))
     }
 
     /// The configuration that it runs with, read without asking it; `None` where what lies on disk may be another, or
-    /// may not be read. `flags` is a directory as nginx knows it, see [`disk::loaded`]. Costs a millisecond where [`dump`](Self::dump) takes tens in a container.
-    pub(super) fn loaded(&self, master: u32, flags: &Path) -> Option<Dump> {
-        let main = match &self.place {
-            Found::Host(host) => host.config.as_deref(),
-            Found::Container { .. } => None,
+    /// may not be read. Costs a millisecond where [`dump`](Self::dump) may take tens in a container.
+    pub(super) fn loaded(&self, master: u32) -> Option<Dump> {
+        self.on_disk(master, None).filter(|found| found.loaded).map(|found| found.dump)
+    }
+
+    fn on_disk(&self, master: u32, built: Option<&Built>) -> Option<disk::OnDisk> {
+        let arguments: BTreeMap<char, String> = process::arguments(master).into_iter().collect();
+        let (config, prefix, on_host) = match &self.place {
+            Found::Host(host) => (host.config.clone(), host.prefix.clone(), true),
+            Found::Container { .. } => (None, None, false),
         };
-        disk::loaded(master, main, flags)
+        let given = |letter, set: Option<PathBuf>| set.or_else(|| arguments.get(&letter).map(PathBuf::from));
+        let prefix = given('p', prefix).or_else(|| built.map(|built| built.prefix.clone()));
+        let config = given('c', config).or_else(|| built.map(|built| built.config.clone()));
+        // Without nginx's word: where its packages have it.
+        let main = prefix.unwrap_or_default().join(config.unwrap_or_else(|| PathBuf::from(MAIN)));
+        disk::read(master, main.to_str().filter(|main| main.starts_with('/'))?, on_host)
+    }
+
+    /// A file that could not be read.
+    pub(super) fn unreadable(&self, path: &str, unread: &Unread) -> ProxyError {
+        ProxyError::Unreadable { at: self.location(path, unread.line), reason: unread.reason.clone() }
+    }
+
+    /// A place in a file that nginx knows by this path, as a person finds it on this host.
+    pub(super) fn location(&self, path: &str, line: Option<usize>) -> Location {
+        let outside = self.outside(Path::new(path));
+        Location::new(outside.map_or_else(|| path.to_owned(), |path| path.display().to_string()), line)
     }
 
     /// Its master process.
@@ -167,25 +288,14 @@ impl<'a> Control<'a> {
 
     /// Where the nginx of this host writes its master's process id.
     async fn pid_file(&self, host: &HostNginx) -> Result<PathBuf, ProxyError> {
-        let built = self.run(&["-V"]).await?.output;
-        let option = |name: &str| {
-            built
-                .split_whitespace()
-                .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
-                .map(PathBuf::from)
-        };
-        let prefix = host.prefix.clone().or_else(|| option("--prefix")).unwrap_or_default();
-        let config = host
-            .config
-            .clone()
-            .or_else(|| option("--conf-path"))
-            .unwrap_or_else(|| PathBuf::from("conf/nginx.conf"));
-        let text = std::fs::read(prefix.join(config)).map_err(other("read nginx's configuration"))?;
+        let built = self.built().await?;
+        let prefix = host.prefix.as_ref().unwrap_or(&built.prefix);
+        let config = prefix.join(host.config.as_ref().unwrap_or(&built.config));
+        let text = std::fs::read(config).map_err(other("read nginx's configuration"))?;
         let named = syntax::parse(&syntax::ascii(&text))
             .ok()
             .and_then(|main| main.iter().find(|line| line.name == "pid")?.arg(0).map(PathBuf::from));
-        let file = named.or_else(|| option("--pid-path")).unwrap_or_else(|| PathBuf::from("logs/nginx.pid"));
-        Ok(prefix.join(file))
+        Ok(prefix.join(named.as_ref().unwrap_or(&built.pid_file)))
     }
 
     /// The path by which nginx knows what is `path` on this host.
@@ -196,22 +306,19 @@ impl<'a> Control<'a> {
     /// that stays the old one whatever takes its place.
     pub(super) fn inside(&self, path: &Path) -> Result<PathBuf, ProxyError> {
         let Found::Container { instance, .. } = &self.place else { return Ok(path.to_owned()) };
-        let unseen = |reason| unrecognized(path, reason);
+        let unseen = |found| unrecognized(path, found, "its directory to be mounted there");
         let mounted = instance.mounts.iter().filter_map(|(source, target)| {
             // The Engine shows a source as it was given; ours has its links resolved.
             let source = std::fs::canonicalize(source).unwrap_or_else(|_| PathBuf::from(source));
             Some((path.strip_prefix(&source).ok()?.to_owned(), target))
         });
-        let (rest, target) = mounted.min_by_key(|(rest, _)| rest.components().count()).ok_or_else(|| {
-            unseen(format!(
-                "container {} has no mount that contains it; expected its directory to be mounted there",
-                instance.name
-            ))
-        })?;
+        let (rest, target) = mounted
+            .min_by_key(|(rest, _)| rest.components().count())
+            .ok_or_else(|| unseen(format!("container {} has no mount that contains it", instance.name)))?;
         if rest.as_os_str().is_empty() && !path.is_dir() {
             return Err(unseen(format!(
                 "container {} has this single file mounted at {target}, so nginx would keep reading the file that \
-                 a new one replaces; expected its directory to be mounted",
+                 a new one replaces",
                 instance.name
             )));
         }
@@ -273,23 +380,20 @@ impl<'a> Control<'a> {
     }
 }
 
-fn host_args(host: &HostNginx) -> impl Iterator<Item = &OsStr> {
-    let config = host.config.iter().flat_map(|path| [OsStr::new("-c"), path.as_os_str()]);
-    let prefix = host.prefix.iter().flat_map(|path| [OsStr::new("-p"), path.as_os_str()]);
-    config.chain(prefix)
-}
-
-/// Runs a program without a shell and waits for its end. Dropped, it is killed.
-async fn run(program: &Path, args: impl Iterator<Item = &OsStr>) -> Result<ExecOutput, ProxyError> {
-    let ran = tokio::process::Command::new(program)
-        .args(args)
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output()
-        .await
-        .map_err(other("run nginx's command"))?;
-    let [stdout, stderr] = [&ran.stdout, &ran.stderr].map(|bytes| String::from_utf8_lossy(bytes));
-    Ok(ExecOutput::new(ran.status.code().unwrap_or(-1).into(), format!("{stdout}{stderr}")).of_which(stdout))
+impl Built {
+    /// Reads what `nginx -V` prints.
+    fn read(said: &str) -> Option<Self> {
+        let option = |name: &str, otherwise: &str| {
+            let given = said.split_whitespace().find_map(|word| word.strip_prefix(name));
+            PathBuf::from(given.unwrap_or(otherwise))
+        };
+        Some(Self {
+            version: Version::read(said)?,
+            prefix: option("--prefix=", "/usr/local/nginx"),
+            config: option("--conf-path=", "conf/nginx.conf"),
+            pid_file: option("--pid-path=", "logs/nginx.pid"),
+        })
+    }
 }
 
 /// How it begins when nginx says its version.

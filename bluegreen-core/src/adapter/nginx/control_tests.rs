@@ -19,7 +19,10 @@ fn instance(mounts: &[(&str, &str)]) -> Instance {
 fn runtime(found: Option<Instance>, ran: ExecOutput) -> Arc<dyn ContainerRuntime> {
     let mut runtime = MockContainerRuntime::new();
     runtime.expect_find().returning(move |_| Ok(found.clone()));
-    runtime.expect_exec().returning(move |_, _| Ok(ran.clone()));
+    runtime.expect_exec().returning(move |_, command, _| {
+        let said = "nginx version: nginx/1.22.1\nconfigure arguments: --prefix=/p";
+        Ok(if command.iter().any(|word| word == "-V") { ExecOutput::new(0, said) } else { ran.clone() })
+    });
     Arc::new(runtime)
 }
 
@@ -70,14 +73,14 @@ async fn what_the_command_says_is_kept_apart_from_whether_it_ran() {
     assert!(matches!(control.dump().await, Err(ProxyError::Broken { output }) if output.contains("[emerg]")));
     let missing = runtime(Some(instance(&[])), ExecOutput::new(127, "no such file"));
     let control = Control::open(&missing, &site).await.unwrap();
-    assert!(matches!(control.test().await, Err(ProxyError::Other { .. })));
+    assert!(matches!(control.reload().await, Err(ProxyError::Other { .. })));
     assert!(matches!(control.master().await, Err(ProxyError::NotRunning { .. })));
 }
 
 #[tokio::test]
-async fn a_configuration_is_whole_where_the_version_was_printed_into_the_middle_of_it() {
+async fn a_configuration_is_whole_where_a_warning_was_printed_into_the_middle_of_it() {
     let stdout = "# configuration file /etc/nginx/nginx.conf:\nhttp { server { listen 80; } }\n\n";
-    let mixed = stdout.replace("/etc/nginx/nginx.conf", "nginx version: nginx/1.22.1\n/etc/nginx/nginx.conf");
+    let mixed = stdout.replace("/etc/nginx/nginx.conf", "nginx: [warn] x\n/etc/nginx/nginx.conf");
     let runtime = runtime(Some(instance(&[])), ExecOutput::new(0, mixed).of_which(stdout));
     let site = site();
     let (dump, version) = Control::open(&runtime, &site).await.unwrap().dump().await.unwrap();

@@ -1,124 +1,225 @@
-//! nginx's configuration read from disk without nginx, where that says as much as its own test.
+//! nginx's configuration read from disk without nginx: its own command changes the machine (as root it gives temporary
+//! directories away), and by way of the Engine's exec it takes longer than all else that we do before a candidate
+//! starts.
 //!
-//! A file that has not changed since nginx's workers started is what they run with, and what they run with has passed
-//! the test. `nginx -T` would say the same, and by way of the Engine's exec it takes longer than all else that we do
-//! before a candidate starts. Whatever is not plain to see here is left to nginx itself.
+//! Files that have not changed since nginx's workers started are what they run with, and that has passed nginx's own
+//! test.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 
-use super::dump::{self, Dump, absolute, glob};
+use super::dump::{self, Dump, absolute};
+use super::pattern::{self, is_pattern};
 use super::process;
-use super::syntax;
+use super::render::FOLDER;
 
-/// Where nginx's packages have it, and where it is when its command line does not say another.
-const MAIN: &str = "/etc/nginx/nginx.conf";
 /// More than that is no configuration for us to read.
 const MOST_BYTES: u64 = 4 << 20;
-const MOST_FILES: usize = 512;
+const MOST_FILES: usize = 2048;
 
-/// What the workers of `master` run with, all of its files; `None` when that cannot be told from here. In the directory
-/// `flags` files come and go that nginx only looks at.
-pub(super) fn loaded(master: u32, main: Option<&Path>, flags: &Path) -> Option<Dump> {
-    let main = main.map_or_else(|| process::configuration(master), |main| Some(main.to_owned()));
-    let main = main.unwrap_or_else(|| PathBuf::from(MAIN));
-    // The oldest: one that was lost is replaced by one with the same configuration, whatever lies on disk by then.
-    let since = process::workers(master)
-        .iter()
-        .filter(|worker| !worker.retiring)
-        .map(|worker| worker.started().ok())
-        .min()??;
+/// A configuration as it lies on disk.
+#[derive(Debug)]
+pub(super) struct OnDisk {
+    pub(super) dump: Dump,
+    /// Whether the workers run with just this.
+    pub(super) loaded: bool,
+}
+
+/// Reads all files of the configuration with this main file, as the process `master` sees them. `None` when that may
+/// not be seen. `on_host`: its paths are this host's.
+pub(super) fn read(master: u32, main: &str, on_host: bool) -> Option<OnDisk> {
     // As nginx sees it, in a container too. Nobody but root may look into another's root.
-    let root = File::open(format!("/proc/{master}/root")).ok()?;
-    let before = since.checked_sub(process::START_ERROR)?;
-    let mut reader = Reader { root: root.into(), flags, before, files: Vec::new() };
-    reader.take(main.to_str().filter(|main| main.starts_with('/'))?)?;
-    Some(Dump::of(reader.files))
+    let root = File::open(format!("/proc/{master}/root"));
+    let root = if on_host { root.or_else(|_| File::open("/")) } else { root }.ok()?;
+    // The oldest: one that was lost is replaced by one with the same configuration, whatever lies on disk by then.
+    let workers = process::workers(master);
+    let since =
+        workers.iter().filter(|worker| !worker.retiring).map(|worker| worker.started().ok()).min().flatten();
+    let before = since.and_then(|since| since.checked_sub(process::START_ERROR));
+    let mut reader = Reader {
+        root: root.into(),
+        before,
+        loaded: before.is_some(),
+        files: Vec::new(),
+        names: BTreeSet::new(),
+    };
+    reader.take_all(main.to_owned());
+    let unread = reader.files.iter().any(|file| file.unread.is_some());
+    Some(OnDisk { loaded: reader.loaded && !unread, dump: Dump::of(reader.files) })
 }
 
-struct Reader<'a> {
+struct Reader {
     root: OwnedFd,
-    flags: &'a Path,
-    /// Nothing was changed at this time or later.
-    before: SystemTime,
+    /// Nothing was changed at this time or later, as far as `loaded` still says so.
+    before: Option<SystemTime>,
+    loaded: bool,
     files: Vec<dump::File>,
+    names: BTreeSet<String>,
 }
 
-impl Reader<'_> {
-    /// Reads a file and what it includes; `None` when something is not as it should be.
-    fn take(&mut self, path: &str) -> Option<()> {
-        if self.files.iter().any(|file| file.path == path) {
-            return Some(());
-        }
-        let text = self.text(path)?;
-        let directives = syntax::parse(&syntax::ascii(text.as_bytes())).ok()?;
-        let main = self.files.first().map_or(path, |main| &main.path).to_owned();
-        let mut patterns = Vec::new();
-        for directive in &directives {
-            directive.walk("", &mut |directive, _| {
-                if directive.name == "include" {
-                    patterns.push(directive.arg(0).map(|pattern| absolute(&main, pattern)));
+impl Reader {
+    /// Reads a file and what it includes, in the order in which nginx meets them.
+    fn take_all(&mut self, main: String) {
+        let mut waiting = vec![main.clone()];
+        while let Some(path) = waiting.pop() {
+            if self.names.contains(&path) {
+                continue;
+            }
+            self.names.insert(path.clone());
+            let file = if self.names.len() > MOST_FILES {
+                dump::File::closed(path, format!("there are more than {MOST_FILES} files"))
+            } else {
+                match self.bytes(&path) {
+                    Ok(bytes) => dump::File::of(path, bytes),
+                    Err(error) => dump::File::closed(path, error.to_string()),
                 }
-            });
-        }
-        self.files.push(dump::File { path: path.to_owned(), text, directives });
-        (self.files.len() <= MOST_FILES).then_some(())?;
-        for pattern in patterns {
-            for path in self.matching(&pattern?)? {
-                self.take(&path)?;
+            };
+            let mut included = Vec::new();
+            for directive in &file.directives {
+                directive.walk("", &mut |directive, _| {
+                    if let ("include", Some(pattern)) = (directive.name.as_str(), directive.arg(0)) {
+                        included.push(absolute(&main, pattern));
+                    }
+                });
             }
+            let full = self.names.len() > MOST_FILES;
+            self.files.push(file);
+            if full {
+                return;
+            }
+            let found: Vec<_> = included.iter().flat_map(|pattern| self.matching(pattern)).collect();
+            waiting.extend(found.into_iter().rev());
         }
-        Some(())
     }
 
-    fn open(&self, path: &str, flags: OFlags) -> Option<OwnedFd> {
+    fn open(&self, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
         // Links lead to where they lead for nginx, never out of its root.
-        let path = path.trim_start_matches('/');
-        openat2(&self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT).ok()
+        let path = path.iter().position(|byte| *byte != b'/').map_or(&b"."[..], |at| &path[at..]);
+        let opened = openat2(&self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT);
+        Ok(opened?)
     }
 
-    /// Whether it is older than the workers. By the time of its last change of any kind: the other can be set.
-    fn is_older(&self, file: BorrowedFd<'_>) -> Option<bool> {
-        let stat = fstat(file).ok()?;
-        let changed = Duration::new(stat.st_ctime.try_into().ok()?, stat.st_ctime_nsec.try_into().ok()?);
-        Some(SystemTime::UNIX_EPOCH + changed < self.before)
+    /// Notes whether it is younger than the workers. By the time of its last change of any kind: the other can be set.
+    fn look(&mut self, file: BorrowedFd<'_>) -> io::Result<()> {
+        let stat = fstat(file)?;
+        let changed = Duration::new(
+            stat.st_ctime.try_into().unwrap_or_default(),
+            stat.st_ctime_nsec.try_into().unwrap_or_default(),
+        );
+        self.loaded &= self.before.is_some_and(|before| SystemTime::UNIX_EPOCH + changed < before);
+        Ok(())
     }
 
-    fn text(&self, path: &str) -> Option<String> {
-        let itself = self.open(path, OFlags::PATH | OFlags::NOFOLLOW)?;
+    fn bytes(&mut self, path: &str) -> io::Result<Vec<u8>> {
+        let itself = self.open(path.as_bytes(), OFlags::PATH | OFlags::NOFOLLOW)?;
+        self.look(itself.as_fd())?;
         // Not waited for, were it a pipe.
-        let file = self.open(path, OFlags::RDONLY | OFlags::NONBLOCK)?;
-        let is_file = FileType::from_raw_mode(fstat(&file).ok()?.st_mode) == FileType::RegularFile;
-        (is_file && self.is_older(itself.as_fd())? && self.is_older(file.as_fd())?).then_some(())?;
+        let file = self.open(path.as_bytes(), OFlags::RDONLY | OFlags::NONBLOCK)?;
+        self.look(file.as_fd())?;
+        if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
+            return Err(io::Error::other("it is no file"));
+        }
         let mut bytes = Vec::new();
-        File::from(file).take(MOST_BYTES).read_to_end(&mut bytes).ok()?;
-        (u64::try_from(bytes.len()).ok()? < MOST_BYTES).then(|| String::from_utf8_lossy(&bytes).into_owned())
+        File::from(file).take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+        if u64::try_from(bytes.len()).is_ok_and(|read| read > MOST_BYTES) {
+            return Err(io::Error::other(format!("it has more than {MOST_BYTES} bytes")));
+        }
+        Ok(bytes)
     }
 
-    /// The files that an include takes, in nginx's order. Only its last part may be a pattern.
-    fn matching(&self, pattern: &str) -> Option<Vec<String>> {
-        let special = |part: &str| part.contains(['*', '?', '[', '\\']);
-        let (dir, last) = pattern.rsplit_once('/')?;
-        if !special(pattern) {
-            return Some(vec![pattern.to_owned()]);
+    /// The files that an include takes, in nginx's order.
+    fn matching(&mut self, wanted: &str) -> Vec<String> {
+        if !is_pattern(wanted) {
+            return vec![wanted.to_owned()];
         }
-        (!special(dir) && !last.contains(['[', '\\'])).then_some(())?;
-        let dir_fd = self.open(dir, OFlags::RDONLY | OFlags::DIRECTORY)?;
-        // What was added there is younger by itself.
-        (Path::new(dir) == self.flags || self.is_older(dir_fd.as_fd())?).then_some(())?;
-        let mut found = Vec::new();
-        for entry in Dir::new(dir_fd).ok()? {
-            let path = format!("{dir}/{}", entry.ok()?.file_name().to_str().ok()?);
-            if glob(pattern, &path) {
-                found.push(path);
+        let mut found = vec![String::new()];
+        for part in wanted.split('/').filter(|part| !part.is_empty()) {
+            let mut deeper = Vec::new();
+            for dir in &found {
+                if is_pattern(part) {
+                    let names = self.names(dir);
+                    let names = names.iter().filter(|name| pattern::part(part, name));
+                    deeper.extend(names.map(|name| format!("{dir}/{name}")));
+                } else {
+                    deeper.push(format!("{dir}/{part}"));
+                }
             }
+            found = deeper;
         }
+        // A plain name behind a pattern need not be there.
+        found.retain(|path| self.open(path.as_bytes(), OFlags::PATH | OFlags::NOFOLLOW).is_ok());
         found.sort_unstable();
-        Some(found)
+        found
+    }
+
+    /// What is in a directory; nothing when it may not be looked into, which nginx passes by as well.
+    fn names(&mut self, dir: &str) -> Vec<String> {
+        let Ok(opened) = self.open(dir.as_bytes(), OFlags::RDONLY | OFlags::DIRECTORY) else {
+            return Vec::new();
+        };
+        // In our own folder flags come and go; any other file that comes is younger by itself.
+        if Path::new(dir).file_name() != Some(OsStr::new(FOLDER)) && self.look(opened.as_fd()).is_err() {
+            self.loaded = false;
+        }
+        let Ok(entries) = Dir::new(opened) else { return Vec::new() };
+        let name = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        entries.flatten().map(|entry| name(entry.file_name().to_bytes())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::create_dir_all;
+
+    use super::*;
+    use crate::adapter::atomic;
+
+    /// Reads below a directory as if it were all there is.
+    fn reader(root: &Path) -> Reader {
+        let root = File::open(root).unwrap().into();
+        Reader { root, before: None, loaded: false, files: Vec::new(), names: BTreeSet::new() }
+    }
+
+    #[test]
+    fn files_are_taken_in_the_order_of_nginx() {
+        let dir = tempfile::tempdir().unwrap();
+        create_dir_all(dir.path().join("etc/sites/b")).unwrap();
+        create_dir_all(dir.path().join("etc/sites/a")).unwrap();
+        for (name, text) in [
+            ("etc/n.conf", "include sites/*/[!_]*.conf; include sites/a/_x.conf; include gone.conf;"),
+            ("etc/sites/a/Z.conf", "a;"),
+            ("etc/sites/a/b.conf", "include sites/b/in;"),
+            ("etc/sites/a/_x.conf", "a;"),
+            ("etc/sites/a/.h.conf", "a;"),
+            ("etc/sites/b/10-\u{e9}.conf", "a '\u{e9}'; }"),
+            ("etc/sites/b/in", "a;"),
+        ] {
+            atomic::replace(&dir.path().join(name), text.as_bytes(), None).unwrap();
+        }
+        let mut reader = reader(dir.path());
+        reader.take_all("/etc/n.conf".to_owned());
+        let names: Vec<_> = reader.files.iter().map(|file| file.path.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "/etc/n.conf",
+                "/etc/sites/a/Z.conf",
+                "/etc/sites/a/b.conf",
+                "/etc/sites/b/in",
+                "/etc/sites/b/10-\u{e9}.conf",
+                "/etc/sites/a/_x.conf",
+                "/etc/gone.conf",
+            ]
+        );
+        let dump = Dump::of(reader.files);
+        let unread: Vec<_> = dump.unread().map(|(path, unread)| (path, unread.line)).collect();
+        assert_eq!(unread, [("/etc/sites/b/10-\u{e9}.conf", Some(1)), ("/etc/gone.conf", None)]);
     }
 }

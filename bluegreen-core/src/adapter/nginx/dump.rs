@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::pattern;
 use super::syntax::{self, Directive};
 
 /// How deep includes may lie in each other; a circle is refused by nginx itself.
@@ -21,8 +22,44 @@ pub(super) struct Dump {
 #[derive(Debug)]
 pub(super) struct File {
     pub(super) path: String,
-    pub(super) text: String,
+    pub(super) bytes: Vec<u8>,
+    /// Empty when it could not be read.
     pub(super) directives: Vec<Directive>,
+    /// Why it could not be read.
+    pub(super) unread: Option<Unread>,
+}
+
+/// Why a file says nothing. That is never the same as a file in which there is nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unread {
+    /// The line that could not be read, where it was a matter of one.
+    pub(super) line: Option<usize>,
+    /// Why.
+    pub(super) reason: String,
+}
+
+impl File {
+    /// A file with these bytes.
+    pub(super) fn of(path: impl Into<String>, bytes: Vec<u8>) -> Self {
+        let mut file = Self { path: path.into(), bytes, directives: Vec::new(), unread: None };
+        file.parse();
+        file
+    }
+
+    /// A file that could not be opened.
+    pub(super) fn closed(path: impl Into<String>, reason: impl Into<String>) -> Self {
+        let unread = Some(Unread { line: None, reason: reason.into() });
+        Self { path: path.into(), bytes: Vec::new(), directives: Vec::new(), unread }
+    }
+
+    fn parse(&mut self) {
+        match syntax::parse(&syntax::ascii(&self.bytes)) {
+            Ok(directives) => self.directives = directives,
+            Err(error) => {
+                self.unread = Some(Unread { line: Some(error.line), reason: error.reason.to_owned() });
+            }
+        }
+    }
 }
 
 /// A virtual server that was looked for.
@@ -44,8 +81,7 @@ struct Included {
 }
 
 impl Dump {
-    /// Reads nginx's output. A file that cannot be read here (one with code of another language inside) is kept
-    /// without its directives.
+    /// Reads nginx's output.
     pub(super) fn read(output: &str) -> Self {
         let mut files: Vec<File> = Vec::new();
         // What nginx says about itself, before the files or behind them as the two streams come.
@@ -55,15 +91,13 @@ impl Dump {
                 line.trim_end().strip_prefix("# configuration file ").and_then(|path| path.strip_suffix(':'));
             match (path, files.last_mut()) {
                 (Some(path), _) => {
-                    files.push(File { path: path.to_owned(), text: String::new(), directives: Vec::new() });
+                    files.push(File::of(path, Vec::new()));
                 }
-                (None, Some(file)) => file.text.push_str(line),
+                (None, Some(file)) => file.bytes.extend_from_slice(line.as_bytes()),
                 (None, None) => {}
             }
         }
-        for file in &mut files {
-            file.directives = syntax::parse(&syntax::ascii(file.text.as_bytes())).unwrap_or_default();
-        }
+        files.iter_mut().for_each(File::parse);
         Self::of(files)
     }
 
@@ -77,21 +111,27 @@ impl Dump {
         self.files.first().map_or("nginx.conf", |file| &file.path)
     }
 
-    /// The files whose paths end like this, and their contents. Not whole paths: what nginx was told may go over a
-    /// link.
-    pub(super) fn ending(&self, end: &str) -> impl Iterator<Item = (&str, &str)> {
+    /// The files that could not be read, and why: what they say is not known.
+    pub(super) fn unread(&self) -> impl Iterator<Item = (&str, &Unread)> {
+        self.files.iter().filter_map(|file| Some((file.path.as_str(), file.unread.as_ref()?)))
+    }
+
+    /// The paths that end like this. Not whole paths: what nginx was told may go over a link.
+    pub(super) fn ending(&self, end: &str) -> impl Iterator<Item = &str> {
         let end = format!("/{end}");
         let files = self.files.iter().filter(move |file| file.path.ends_with(&end));
-        files.map(|file| (file.path.as_str(), file.text.as_str()))
+        files.map(|file| file.path.as_str())
     }
 
-    /// Whether a file has this content. nginx adds an empty line to each.
-    pub(super) fn contains_text(&self, text: &str) -> bool {
-        self.files.iter().any(|file| file.text.trim_end() == text.trim_end())
+    /// Whether a file has this content. nginx prints an empty line behind each, and bytes that are no text as they
+    /// come.
+    pub(super) fn contains(&self, bytes: &[u8]) -> bool {
+        let text = String::from_utf8_lossy(bytes.trim_ascii_end());
+        self.files.iter().any(|file| String::from_utf8_lossy(file.bytes.trim_ascii_end()) == text)
     }
 
-    /// The file in which a directive of this dump stands: its path and its text.
-    pub(super) fn file_of(&self, wanted: &Directive) -> Option<(&str, &str)> {
+    /// The file in which a directive of this dump stands: its path and its bytes.
+    pub(super) fn file_of(&self, wanted: &Directive) -> Option<(&str, &[u8])> {
         let holds = |file: &&File| {
             let mut holds = false;
             for directive in &file.directives {
@@ -99,7 +139,7 @@ impl Dump {
             }
             holds
         };
-        self.files.iter().find(holds).map(|file| (file.path.as_str(), file.text.as_str()))
+        self.files.iter().find(holds).map(|file| (file.path.as_str(), file.bytes.as_slice()))
     }
 
     /// The blocks named `upstream`.
@@ -130,7 +170,9 @@ impl Dump {
         self.visit(&mut |directive, stack| {
             takes |= directive.name == "include"
                 && stack.last().is_some_and(|block| block.name == "http")
-                && directive.arg(0).is_some_and(|pattern| glob(&absolute(self.main(), pattern), path));
+                && directive
+                    .arg(0)
+                    .is_some_and(|pattern| pattern::matches(&absolute(self.main(), pattern), path));
         });
         takes
     }
@@ -142,7 +184,7 @@ impl Dump {
 
     fn matching(&self, pattern: &str) -> impl Iterator<Item = &File> {
         let pattern = absolute(self.main(), pattern);
-        self.files.iter().filter(move |file| glob(&pattern, &file.path))
+        self.files.iter().filter(move |file| pattern::matches(&pattern, &file.path))
     }
 
     /// Calls `visit` with each directive as nginx meets it, includes followed, and the blocks that it stands in,
@@ -263,39 +305,6 @@ pub(super) fn absolute(main: &str, pattern: &str) -> String {
     if pattern.starts_with('/') { pattern.to_owned() } else { format!("{dir}/{pattern}") }
 }
 
-/// Whether a path matches a pattern of `*` and `?`, neither of which takes a slash or a leading dot.
-pub(super) fn glob(pattern: &str, path: &str) -> bool {
-    // With a step back to the last `*` only, so that many of them take no more time than their number.
-    fn part(pattern: &[u8], name: &[u8]) -> bool {
-        let (mut at, mut of, mut star) = (0, 0, None);
-        while of < name.len() {
-            match pattern.get(at) {
-                Some(b'*') => {
-                    star = Some((at, of));
-                    at += 1;
-                }
-                Some(wanted) if *wanted == b'?' || *wanted == name[of] => {
-                    at += 1;
-                    of += 1;
-                }
-                _ => {
-                    let Some((star_at, taken)) = star else { return false };
-                    star = Some((star_at, taken + 1));
-                    (at, of) = (star_at + 1, taken + 1);
-                }
-            }
-        }
-        pattern[at..].iter().all(|byte| *byte == b'*')
-    }
-    // Two slashes are one.
-    let parts = |path: &'_ str| path.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect();
-    let (patterns, names): (Vec<String>, Vec<String>) = (parts(pattern), parts(path));
-    patterns.len() == names.len()
-        && patterns.iter().zip(&names).all(|(pattern, name)| {
-            (!name.starts_with('.') || pattern.starts_with('.')) && part(pattern.as_bytes(), name.as_bytes())
-        })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -346,28 +355,21 @@ server { ssl on; location / { proxy_pass http://u; } }\n";
         dump.visit(&mut |directive, _| homes.extend(dump.file_of(directive).map(|(path, _)| path)));
         assert_eq!(homes.first(), Some(&"/etc/nginx/nginx.conf"));
         assert!(homes.contains(&"/etc/nginx/conf.d/in/x.location"));
-        assert!(dump.contains_text("proxy_pass http://u;"));
+        assert!(dump.contains(b"proxy_pass http://u;"));
         assert_eq!(dump.ending("in/x.location").count(), 1);
         assert_eq!(Dump::read("").main(), "nginx.conf");
     }
 
     #[test]
-    fn globs_are_those_of_an_include() {
-        for (pattern, path, expected) in [
-            ("/a/*.conf", "/a/b.conf", true),
-            ("/a/*.conf", "/a/b.conf.x", false),
-            ("/a/*", "/a/b/c", false),
-            ("/a/*", "/a/.b", false),
-            ("/*/?.c", "/a/b.c", true),
-            ("/a//b", "/a/b", true),
-            ("/a/*b*c", "/a/xbyc", true),
-            ("/a/b*", "/a/b", true),
-            ("/a/*b", "/a/bab", true),
-            ("/a/*?b", "/a/b", false),
-            (&format!("/a/{}c", "*b".repeat(60)), &format!("/a/{}", "b".repeat(200)), false),
-        ] {
-            assert_eq!(glob(pattern, path), expected, "{pattern} {path}");
-        }
+    fn what_cannot_be_read_is_not_empty() {
+        let dump = Dump::read("# configuration file /a:\ninclude /b;\n# configuration file /b:\n\na b\n");
+        let unread: Vec<_> = dump.unread().collect();
+        assert_eq!(unread.len(), 1);
+        assert_eq!((unread[0].0, unread[0].1.line), ("/b", Some(2)));
+        let bytes = b"server { # caf\xe9\n listen 80; }";
+        let dump = Dump::of(vec![File::of("/a", bytes.to_vec())]);
+        assert_eq!(dump.unread().count(), 0);
+        assert!(dump.contains(bytes) && !dump.contains(b"server { listen 80; }"));
     }
 
     #[test]
@@ -381,12 +383,7 @@ server { ssl on; location / { proxy_pass http://u; } }\n";
     #[test]
     fn files_that_all_include_each_other_end() {
         let text = "include *;\n".repeat(3);
-        let directives = syntax::parse(&text).unwrap();
-        let files = (0..4).map(|n| File {
-            path: format!("/d/{n}"),
-            text: text.clone(),
-            directives: directives.clone(),
-        });
+        let files = (0..4).map(|n| File::of(format!("/d/{n}"), text.clone().into_bytes()));
         let mut seen = 0;
         Dump::of(files.collect()).visit(&mut |_, _| seen += 1);
         assert!(seen < 2 * 3 * FILES, "{seen}");

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::path::Path;
 
-use crate::port::ProxyError;
+use crate::port::{Location, ProxyError};
 
 use super::check::OLDEST;
-use super::control::{Control, Version};
+use super::control::{Control, Seen, Version};
 use super::dump::Dump;
 use super::live::Live;
 use super::reload::Rewrite;
@@ -111,20 +111,34 @@ impl Examination {
 /// What is not recognized is a finding; what failed is an error.
 fn refusal(code: &'static str, error: ProxyError) -> Result<Finding, ProxyError> {
     match error {
-        ProxyError::Unrecognized { path, reason } => {
-            // The texts say what was found, then what was expected.
-            let (found, change) = reason.split_once("; expected ").unwrap_or((&reason, "see what was found"));
-            Ok(Finding::new(Severity::Blocks, code, found, change).at(path))
+        ProxyError::Unrecognized { path, found, expected } => {
+            Ok(Finding::new(Severity::Blocks, code, found, format!("expected: {expected}")).at(path))
         }
+        ProxyError::Unreadable { at, reason } => Ok(unreadable(Severity::Blocks, &at, &reason)),
         error => Err(error),
     }
 }
 
+/// What is in there is not known, which is not the same as nothing.
+fn unreadable(severity: Severity, at: &Location, reason: &str) -> Finding {
+    let change = "mend it, or let the user that runs this read it; until then what it says is not known";
+    Finding::new(severity, "unreadable", format!("could not be read: {reason}"), change).at(at.to_string())
+}
+
 fn place(control: &Control<'_>, dump: &Dump, directive: &Directive) -> String {
-    let (path, _) = dump.file_of(directive).unwrap_or((dump.main(), ""));
-    let outside = control.outside(Path::new(path));
-    let path = outside.map_or_else(|| path.to_owned(), |path| path.display().to_string());
-    format!("{path}:{}", directive.line)
+    let path = dump.file_of(directive).map_or(dump.main(), |(path, _)| path);
+    control.location(path, Some(directive.line)).to_string()
+}
+
+/// Files that could not be read: what they say is not known.
+fn unread(control: &Control<'_>, dump: &Dump, findings: &mut Vec<Finding>) {
+    for (path, unread) in dump.unread() {
+        let at = control.location(path, unread.line);
+        let finding = unreadable(Severity::Weakens, &at, &unread.reason);
+        if !findings.iter().any(|known| known.code == finding.code && known.place == finding.place) {
+            findings.push(finding);
+        }
+    }
 }
 
 impl Live<'_> {
@@ -165,6 +179,7 @@ impl Live<'_> {
         }
         self.line(&dump, &mut findings).await?;
         self.beside(&dump, version, &mut findings);
+        unread(&self.control, &dump, &mut findings);
         Ok(Examination::new(Some(version), findings))
     }
 
@@ -262,16 +277,17 @@ impl Rewrite<'_> {
             findings.push(refusal("file", error)?);
         }
         // A configuration that names only a container that is gone passes the check, and cannot be looked at.
-        let Ok((dump, version)) = self.control.dump().await else {
+        let Ok(Seen { dump, version, .. }) = self.control.read().await else {
             return Ok(Examination::new(None, findings));
         };
         findings.extend(self.reload_finding(&dump, version));
+        unread(&self.control, &dump, &mut findings);
         Ok(Examination::new(Some(version), findings))
     }
 
     /// What a reload of this nginx loses, and what to do about it. `None`: nothing is lost.
     pub(super) async fn loss(&self) -> Result<Option<Finding>, ProxyError> {
-        let (dump, version) = self.control.dump().await?;
+        let Seen { dump, version, .. } = self.control.read().await?;
         Ok(self.reload_finding(&dump, version))
     }
 

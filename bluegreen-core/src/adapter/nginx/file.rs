@@ -8,9 +8,12 @@ use std::time::SystemTime;
 use rustix::fs::Access;
 
 use crate::adapter::atomic;
-use crate::port::ProxyError;
+use crate::port::{Location, ProxyError};
 
 use super::control::{other, unrecognized};
+use super::rewrite::Unnamed;
+
+const NAMES_US: &str = "nginx's file that names the application";
 
 /// The user's file as it was read.
 #[derive(Debug)]
@@ -27,35 +30,46 @@ pub(super) struct UserFile {
 impl UserFile {
     pub(super) fn read(path: &Path) -> Result<Self, ProxyError> {
         let missing = |error: io::Error| match error.kind() {
-            io::ErrorKind::NotFound => {
-                unrecognized(path, "there is no such file; expected nginx's file that names the application")
-            }
+            io::ErrorKind::NotFound => unrecognized(path, "there is no such file", NAMES_US),
             _ => other("read nginx's file")(error),
         };
         let path = fs::canonicalize(path).map_err(missing)?;
         // The time first: a change in between then counts as later than what was read.
         let meta = fs::metadata(&path).map_err(missing)?;
         if !meta.is_file() {
-            let reason = "it is no file; expected nginx's file that names the application";
-            return Err(unrecognized(&path, reason));
+            return Err(unrecognized(&path, "it is no file", NAMES_US));
         }
         let bytes = fs::read(&path).map_err(missing)?;
         let changed = meta.modified().map_err(other("read nginx's file"))?;
         Ok(Self { path, bytes, changed, meta })
     }
 
-    pub(super) fn unrecognized(&self, reason: String) -> ProxyError {
-        unrecognized(&self.path, reason)
+    pub(super) fn unrecognized(&self, found: impl Into<String>, expected: impl Into<String>) -> ProxyError {
+        unrecognized(&self.path, found, expected)
+    }
+
+    pub(super) fn unnamed(&self, unnamed: Unnamed) -> ProxyError {
+        match unnamed {
+            Unnamed::Unread { line, reason } => ProxyError::Unreadable {
+                at: Location::new(self.path.display().to_string(), Some(line)),
+                reason: reason.to_owned(),
+            },
+            Unnamed::Other { found, expected } => self.unrecognized(found, expected),
+        }
     }
 
     /// Whether this user may put another file in its place.
     pub(super) fn check_writable(&self) -> Result<(), ProxyError> {
         let dir = self.path.parent().unwrap_or(&self.path);
         rustix::fs::access(dir, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
-            self.unrecognized(format!(
-                "this user may not write to its directory ({}); expected to, as the file is replaced whole",
+            let found = format!(
+                "this user may not write to its directory ({}), and the file is replaced whole",
                 io::Error::from(error)
-            ))
+            );
+            self.unrecognized(
+                found,
+                format!("write permission on {} for the user that deploys", dir.display()),
+            )
         })
     }
 

@@ -84,7 +84,7 @@ fn exchange(bytes: &[u8], slots: &Slots) {
             assert_eq!(back.color, to);
             assert_eq!(back.rename(&there, slots, from), bytes);
         }
-        Err(reason) => panic!("what was written is not found again: {reason}"),
+        Err(reason) => panic!("what was written is not found again: {reason:?}"),
     }
 }
 

@@ -50,7 +50,7 @@ impl<'a> Live<'a> {
         let control = Control::open(runtime, site).await?;
         let dir = std::fs::canonicalize(dir).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => {
-                unrecognized(dir, "there is no such directory; expected the one whose *.conf nginx includes")
+                unrecognized(dir, "there is no such directory", "the one whose *.conf nginx includes")
             }
             _ => other("look at nginx's directory")(source),
         })?;
@@ -69,7 +69,8 @@ impl<'a> Live<'a> {
             protocol: self.site.protocol,
             keepalive: self.site.keepalive,
         };
-        render::render(&input).map_err(|reason| unrecognized(&self.dir, reason))
+        render::render(&input)
+            .map_err(|found| unrecognized(&self.dir, found, "words that nginx takes as they are"))
     }
 
     /// A flag's path on this host.
@@ -105,9 +106,9 @@ impl<'a> Live<'a> {
         let missing = |found: &str| {
             unrecognized(
                 &self.dir.join(render::CONTROL),
+                format!("nginx runs, but http://{endpoint}{path} {found}"),
                 format!(
-                    "nginx runs, but http://{endpoint}{path} {found}; expected nginx to include {}/*.conf inside \
-                     http {{ }}, with our files installed there and loaded",
+                    "nginx to include {}/*.conf inside http {{ }}, with our files installed there and loaded",
                     self.inside.display()
                 ),
             )
@@ -137,7 +138,8 @@ impl<'a> Live<'a> {
             color => color.parse().map(Some).map_err(|_| {
                 unrecognized(
                     &self.dir.join(render::CONTROL),
-                    format!("something else answers at port {}: {answer:?}", self.port),
+                    format!("port {} answers {answer:?}", self.port),
+                    "a colour",
                 )
             }),
         }

@@ -28,6 +28,7 @@
 mod adopt;
 mod check;
 mod client;
+mod command;
 mod control;
 mod diag;
 mod disk;
@@ -38,6 +39,7 @@ mod file;
 pub(crate) mod fuzzing;
 mod install;
 mod live;
+mod pattern;
 mod process;
 mod public;
 mod reload;

@@ -8,6 +8,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use crate::port::ExecUser;
+
+use super::command::{self, Identity};
+
 /// Ticks of `/proc/<pid>/stat` a second (`USER_HZ`): 100 on every Linux that nginx is packaged for.
 const TICKS: u64 = 100;
 
@@ -61,11 +65,20 @@ pub(super) fn is_master(pid: u32) -> bool {
     title(pid).starts_with("nginx: master process")
 }
 
-/// The configuration that a master was told to use on its command line.
-pub(super) fn configuration(master: u32) -> Option<PathBuf> {
-    let title = title(master);
-    let mut words = title.split_whitespace().skip_while(|word| *word != "-c");
-    words.nth(1).map(PathBuf::from)
+/// The arguments that a master was started with, see [`command::arguments`].
+pub(super) fn arguments(master: u32) -> Vec<(char, String)> {
+    command::arguments(&title(master))
+}
+
+/// Who a process is.
+pub(super) fn identity(pid: u32) -> Option<Identity> {
+    Identity::read(&fs::read_to_string(proc(pid, "status")).ok()?)
+}
+
+/// Who a process is in the numbers of its own container.
+pub(super) fn identity_inside(pid: u32) -> Option<ExecUser> {
+    let map = |file| fs::read_to_string(proc(pid, file)).ok();
+    identity(pid)?.inside(&map("uid_map")?, &map("gid_map")?)
 }
 
 /// When it started, in ticks since boot, and its parent.

@@ -89,8 +89,7 @@ impl<'a> Rewrite<'a> {
 
     fn read(&self) -> Result<(UserFile, Named), ProxyError> {
         let file = UserFile::read(&self.path)?;
-        let named =
-            rewrite::find(&file.bytes, &self.site.slots).map_err(|reason| file.unrecognized(reason))?;
+        let named = rewrite::find(&file.bytes, &self.site.slots).map_err(|unnamed| file.unnamed(unnamed))?;
         Ok((file, named))
     }
 
@@ -210,22 +209,28 @@ impl<'a> Rewrite<'a> {
         self.control.inside(&file.path)?;
         file.check_writable()?;
         self.control.master().await?;
-        let dump = match self.control.dump().await {
-            Ok((dump, _)) => dump,
-            // A container that is gone has no name any more. Naming the other one is what mends this.
-            Err(ProxyError::Broken { output }) if self.is_gone(&output, named.color) => return Ok(()),
-            Err(error) => return Err(error),
-        };
+        let dump = self.control.read().await?.dump;
+        // A switch reloads, so all that it reads must be sound. A container that is gone has no name any more: naming
+        // the other one is what mends this.
+        if let Err(output) = self.control.test().await?
+            && !self.is_gone(&output, named.color)
+        {
+            return Err(ProxyError::Broken { output });
+        }
         // By content, which also shows that nginx's container sees this file and not an earlier one.
-        let text = String::from_utf8_lossy(&file.bytes);
-        if !dump.contains_text(&text) {
+        if !dump.contains(&file.bytes) {
             let name = file.path.file_name().unwrap_or_default().to_string_lossy();
-            let others: Vec<&str> = dump.ending(&name).map(|(path, _)| path).collect();
-            return Err(file.unrecognized(if others.is_empty() {
-                format!("nginx does not read it; expected it to be included by {}", dump.main())
-            } else {
-                format!("nginx reads {}, and its content is another", others.join(" and "))
-            }));
+            let others: Vec<&str> = dump.ending(&name).collect();
+            return Err(match (&others[..], dump.unread().next()) {
+                ([], Some((path, unread))) => self.control.unreadable(path, unread),
+                ([], None) => {
+                    file.unrecognized("nginx does not read it", format!("{} to include it", dump.main()))
+                }
+                _ => file.unrecognized(
+                    format!("nginx reads {}, and its content is another", others.join(" and ")),
+                    "nginx to read this file",
+                ),
+            });
         }
         self.memory.set_public(self.app, self.find_public(&dump, &named));
         Ok(())
@@ -269,7 +274,7 @@ impl<'a> Rewrite<'a> {
         if let Some(Public(known)) = self.memory.public(self.app) {
             return known;
         }
-        let (found, _) = self.control.dump().await.ok()?;
+        let found = self.control.read().await.ok()?.dump;
         let found = self.find_public(&found, &self.read().ok()?.1);
         self.memory.set_public(self.app, found.clone());
         found

@@ -15,6 +15,15 @@ pub(super) struct Named {
     spans: Vec<Range<usize>>,
 }
 
+/// Why no one colour is named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Unnamed {
+    /// The file could not be read.
+    Unread { line: usize, reason: &'static str },
+    /// It says something else.
+    Other { found: String, expected: String },
+}
+
 impl Named {
     /// The text with the name of `to` in each place. Every other byte stays.
     pub(super) fn rename(&self, text: &[u8], slots: &Slots, to: Color) -> Vec<u8> {
@@ -46,9 +55,10 @@ pub(super) fn name(slots: &Slots, color: Color) -> String {
 /// # Errors
 ///
 /// What was found instead, with its lines, and what was expected.
-pub(super) fn find(text: &[u8], slots: &Slots) -> Result<Named, String> {
+pub(super) fn find(text: &[u8], slots: &Slots) -> Result<Named, Unnamed> {
     let text = &syntax::ascii(text);
-    let directives = syntax::parse(text).map_err(|error| format!("line {}: {}", error.line, error.reason))?;
+    let directives =
+        syntax::parse(text).map_err(|error| Unnamed::Unread { line: error.line, reason: error.reason })?;
     let names = Color::ALL.map(|color| (color, name(slots, color)));
     let mut found: Vec<(Color, Range<usize>, usize)> = Vec::new();
     for directive in &directives {
@@ -69,16 +79,20 @@ pub(super) fn find(text: &[u8], slots: &Slots) -> Result<Named, String> {
     };
     let [(_, blue), (_, green)] = &names;
     match (lines(Color::Blue), lines(Color::Green)) {
-        (blue_lines, green_lines) if blue_lines.is_empty() && green_lines.is_empty() => Err(format!(
-            "it names neither {blue} nor {green}{}; expected exactly one of them as the host in proxy_pass, \
-             fastcgi_pass, grpc_pass, uwsgi_pass, `server` in an upstream, or the value of set",
-            near(text, &[blue, green])
-        )),
-        (blue_lines, green_lines) if !blue_lines.is_empty() && !green_lines.is_empty() => Err(format!(
-            "it names both {blue} ({}) and {green} ({}); expected only the one that is served now",
-            show(&blue_lines),
-            show(&green_lines)
-        )),
+        (blue_lines, green_lines) if blue_lines.is_empty() && green_lines.is_empty() => Err(Unnamed::Other {
+            found: format!("it names neither {blue} nor {green}{}", near(text, &[blue, green])),
+            expected: "exactly one of them as the host in proxy_pass, fastcgi_pass, grpc_pass, uwsgi_pass, `server` \
+                       in an upstream, or the value of set"
+                .to_owned(),
+        }),
+        (blue_lines, green_lines) if !blue_lines.is_empty() && !green_lines.is_empty() => Err(Unnamed::Other {
+            found: format!(
+                "it names both {blue} ({}) and {green} ({})",
+                show(&blue_lines),
+                show(&green_lines)
+            ),
+            expected: "only the one that is served now".to_owned(),
+        }),
         (blue_lines, _) => {
             let color = if blue_lines.is_empty() { Color::Green } else { Color::Blue };
             let mut spans: Vec<_> = found.into_iter().map(|(_, span, _)| span).collect();

@@ -2,6 +2,8 @@
 //!
 //! The rules are those of nginx's own reader (`ngx_conf_read_token`): a word ends at white space, `;` or `{`;
 //! quotes and `#` mean something only at a word's start; a backslash takes the next byte along; `${` is no block.
+//! A `*_by_lua_block` holds Lua, raw to its brace, as OpenResty's module reads it: braces in strings, comments and
+//! long brackets do not count.
 
 use std::ops::Range;
 
@@ -10,9 +12,9 @@ use std::ops::Range;
 pub(super) struct Directive {
     /// Its name.
     pub(super) name: String,
-    /// Its arguments.
+    /// Its arguments; the last one of a block of Lua is its code.
     pub(super) args: Vec<Word>,
-    /// The directives inside its braces.
+    /// The directives inside its braces; none in a block of Lua.
     pub(super) block: Option<Vec<Self>>,
     /// The line it starts on, counted from 1.
     pub(super) line: usize,
@@ -76,6 +78,9 @@ pub(super) fn ascii(bytes: &[u8]) -> String {
 /// How deep blocks may lie in each other. nginx itself has no use for more than eight.
 const DEPTH: usize = 64;
 
+/// How the names of the directives end whose block is Lua.
+const LUA: &str = "_by_lua_block";
+
 /// Reads a whole file of ASCII (see [`ascii`]).
 pub(super) fn parse(text: &str) -> Result<Vec<Directive>, SyntaxError> {
     let mut reader = Reader { bytes: text.as_bytes(), text, at: 0, line: 1 };
@@ -91,7 +96,15 @@ pub(super) fn parse(text: &str) -> Result<Vec<Directive>, SyntaxError> {
                 if open.len() == DEPTH {
                     return Err(SyntaxError { line, reason: "blocks lie too deep in each other" });
                 }
-                open.push((directive(&mut words, line, reader.at)?, std::mem::take(&mut done)));
+                let mut owner = directive(&mut words, line, reader.at)?;
+                if owner.name.ends_with(LUA) {
+                    owner.args.push(reader.lua(line)?);
+                    owner.block = Some(Vec::new());
+                    owner.span.end = reader.at;
+                    done.push(owner);
+                } else {
+                    open.push((owner, std::mem::take(&mut done)));
+                }
             }
             Token::Close(line) => {
                 if !words.is_empty() {
@@ -190,6 +203,81 @@ impl Reader<'_> {
         }
     }
 
+    /// Lua code up to the brace that closes its block, and past that.
+    fn lua(&mut self, line: usize) -> Result<Word, SyntaxError> {
+        let (start, first) = (self.at, self.line);
+        let mut depth = 1_usize;
+        while let Some(byte) = self.bytes.get(self.at) {
+            match byte {
+                b'{' => depth += 1,
+                b'}' => depth -= 1,
+                b'"' | b'\'' => self.lua_string(*byte)?,
+                b'-' if self.bytes.get(self.at + 1) == Some(&b'-') => self.lua_comment()?,
+                b'[' => self.long_bracket()?,
+                _ => {}
+            }
+            if depth == 0 {
+                let code = self.word(start, first);
+                self.at += 1;
+                return Ok(code);
+            }
+            self.bump();
+        }
+        Err(SyntaxError { line, reason: "the `}` of its Lua code is missing" })
+    }
+
+    /// From its quote to the quote that ends it.
+    fn lua_string(&mut self, quote: u8) -> Result<(), SyntaxError> {
+        let line = self.line;
+        self.at += 1;
+        while let Some(byte) = self.bytes.get(self.at) {
+            match byte {
+                b'\\' => self.at += 1,
+                byte if *byte == quote => return Ok(()),
+                _ => {}
+            }
+            self.bump();
+        }
+        Err(SyntaxError { line, reason: "a closing quote is missing in Lua code" })
+    }
+
+    /// From its dashes to its last byte.
+    fn lua_comment(&mut self) -> Result<(), SyntaxError> {
+        self.at += 1;
+        if self.bytes.get(self.at + 1) == Some(&b'[') {
+            self.at += 1;
+            let before = self.at;
+            self.long_bracket()?;
+            if self.at > before {
+                return Ok(());
+            }
+        }
+        while self.bytes.get(self.at + 1).is_some_and(|byte| *byte != b'\n') {
+            self.at += 1;
+        }
+        Ok(())
+    }
+
+    /// From `[==[` to the last byte of the `]==]` with as many `=`; a bracket that is none of these is passed by.
+    fn long_bracket(&mut self) -> Result<(), SyntaxError> {
+        let line = self.line;
+        let rest = self.bytes.get(self.at + 1..).unwrap_or_default();
+        let level = rest.iter().take_while(|byte| **byte == b'=').count();
+        if rest.get(level) != Some(&b'[') {
+            return Ok(());
+        }
+        let close = [b"]", "=".repeat(level).as_bytes(), b"]"].concat();
+        self.at += level + 2;
+        while self.at < self.bytes.len() {
+            if self.bytes.get(self.at..).is_some_and(|rest| rest.starts_with(&close)) {
+                self.at += level + 1;
+                return Ok(());
+            }
+            self.bump();
+        }
+        Err(SyntaxError { line, reason: "a long bracket of Lua code is not closed" })
+    }
+
     fn bare(&mut self) -> Word {
         let (start, line) = (self.at, self.line);
         let mut dollar = false;
@@ -248,6 +336,37 @@ mod tests {
     }
 
     #[test]
+    fn lua_is_raw_to_its_brace() {
+        for (code, rest) in [
+            ("", "b;"),
+            (" local t = { a = { 1 } } ", "b;"),
+            (r#" ngx.say('{"a":"' .. "\"}" .. '"}') "#, "b;"),
+            (" -- don't {\n x() ", "b;"),
+            (" --[==[ } ]] { ' ]==] x() ", "b;"),
+            (" local s = [[ } ' ]] t[a[1]] = [=[ { ]] ]=] ", "b;"),
+            (" -- [[ }\n ", "b;"),
+            (" --[ }\n ", "b;"),
+            (" a = '\\\n}' ", "b;"),
+        ] {
+            let text = format!("access_by_lua_block {{{code}}}\n{rest}");
+            let read = parse(&text).unwrap_or_else(|error| panic!("{text}: {error:?}"));
+            assert_eq!(read.len(), 2, "{text}");
+            assert_eq!(read[0].arg(0), Some(code));
+            assert_eq!(&text[read[0].span.clone()], text.split_once("\nb;").unwrap().0);
+            assert_eq!(read[1].line, text.matches('\n').count() + 1);
+        }
+        assert_eq!(
+            shape(&parse("set_by_lua_block $a { return '}' } c;").unwrap()),
+            "set_by_lua_block[$a][ return '}' ]{} c"
+        );
+        for (text, line) in
+            [("a;\nx_by_lua_block {", 2), ("x_by_lua_block {\n'}", 2), ("x_by_lua_block {\n\n[[ }", 3)]
+        {
+            assert_eq!(parse(text).unwrap_err().line, line, "{text}");
+        }
+    }
+
+    #[test]
     fn depth_is_bounded_and_bytes_keep_their_place() {
         assert!(parse(&"a {".repeat(100_000)).is_err());
         assert_eq!(ascii("é;".as_bytes()), "??;");
@@ -270,7 +389,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_read_or_refused(text in "[a-c\\\\ ;{}#'\"$\\n\\r\\t]{0,60}") {
+        fn any_text_is_read_or_refused(text in "[a-c\\\\ ;{}#'\"$\\n\\r\\t]{0,60}(x_by_lua_block \\{)?[a\\[\\]=\\-'\"{};\\n]{0,30}") {
             if let Ok(directives) = parse(&text) {
                 for directive in &directives {
                     directive.walk("", &mut |directive, _| {

@@ -96,7 +96,9 @@ impl Live<'_> {
                         let line = UserLine::Known(self.line_change(pass, &to));
                         return Ok(Adoption { line, edit: Some(edit), serves });
                     }
-                    Err(ProxyError::Unrecognized { reason: why, .. }) => reason = why,
+                    Err(ProxyError::Unrecognized { found, expected, .. }) => {
+                        reason = format!("{found}; expected {expected}");
+                    }
                     Err(error) => return Err(error),
                 },
             }
@@ -185,7 +187,8 @@ impl Live<'_> {
         let unseen = || {
             unrecognized(
                 inside,
-                "it lies only in nginx's container; expected its directory to be mounted from this host",
+                "it lies only in nginx's container",
+                "its directory to be mounted from this host",
             )
         };
         let outside = self.control.outside(inside).ok_or_else(unseen)?;
@@ -208,7 +211,11 @@ impl Live<'_> {
             }
             let [span] = &found[..] else {
                 let line = wanted.line;
-                return Err(unrecognized(&outside, format!("line {line} is not what nginx reads there")));
+                return Err(unrecognized(
+                    &outside,
+                    format!("line {line} is another"),
+                    "what nginx reads there",
+                ));
             };
             edits.push((span.clone(), to));
         }

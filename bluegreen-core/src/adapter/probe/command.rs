@@ -15,7 +15,7 @@ pub(super) async fn probe(
     if command.is_empty() {
         return Err(ProbeError::Impossible { reason: "the command is empty".to_owned() });
     }
-    match tokio::time::timeout(within, runtime.exec(&target.id, command)).await {
+    match tokio::time::timeout(within, runtime.exec(&target.id, command, None)).await {
         Ok(Ok(output)) if output.success() => Ok(Health::Healthy),
         Ok(Ok(output)) => Ok(Health::unhealthy(format!(
             "exit code {}: {}",

@@ -339,7 +339,7 @@ async fn a_runtime_that_fails_is_no_answer_of_the_instance() {
         .expect_follow_log()
         .returning(|_| Ok(stream::iter([Ok("first".to_owned()), Err(broken())]).boxed()));
     runtime.expect_find().returning(|_| Err(broken()));
-    runtime.expect_exec().returning(|_, _| Err(broken()));
+    runtime.expect_exec().returning(|_, _, _| Err(broken()));
     let probes = Probes::new(Arc::new(runtime));
     for check in [
         Check::Log(LogPattern::text("second")),
@@ -378,7 +378,7 @@ async fn image_passes_on_what_the_healthcheck_says() {
 #[tokio::test]
 async fn command_is_judged_by_its_exit_code() {
     let mut runtime = MockContainerRuntime::new();
-    runtime.expect_exec().returning(|id, command| {
+    runtime.expect_exec().returning(|id, command, _| {
         assert_eq!(id.as_str(), "c0ffee");
         let code = command[1].parse().unwrap();
         Ok(ExecOutput::new(code, "one\n\u{1b}[31mtwo\u{1b}[0m\n"))
@@ -441,7 +441,12 @@ mod stuck {
         async fn follow_log(&self, _: &InstanceId) -> Result<LineStream, RuntimeError> {
             std::future::pending().await
         }
-        async fn exec(&self, _: &InstanceId, _: &[String]) -> Result<ExecOutput, RuntimeError> {
+        async fn exec(
+            &self,
+            _: &InstanceId,
+            _: &[String],
+            _: Option<crate::port::ExecUser>,
+        ) -> Result<ExecOutput, RuntimeError> {
             std::future::pending().await
         }
     }
