@@ -129,11 +129,19 @@ pub trait ContainerRuntime: fmt::Debug + Send + Sync + 'static {
 
 /// Whom a command is run as inside of an instance, in its own numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ExecUser {
     /// The user.
     pub uid: u32,
     /// The group.
     pub gid: u32,
+}
+
+impl ExecUser {
+    /// A user and a group.
+    pub const fn new(uid: u32, gid: u32) -> Self {
+        Self { uid, gid }
+    }
 }
 
 /// The lines of a log as they appear.

@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 
 use crate::model::Endpoint;
-use crate::port::{BoxError, ContainerRuntime, ExecOutput, Instance, Location, ProxyError};
+use crate::port::{BoxError, ContainerRuntime, ExecOutput, Instance, Location, ProxyError, Way};
 
 use super::dump::{Dump, Unread};
-use super::{HostNginx, Place, Site, command, disk, process, syntax};
+use super::{HostNginx, Place, Site, command, disk, process, syntax, ways};
 
 /// Where nginx's packages have its configuration.
 const MAIN: &str = "/etc/nginx/nginx.conf";
@@ -239,6 +239,11 @@ impl<'a> Control<'a> {
     /// A file that could not be read.
     pub(super) fn unreadable(&self, path: &str, unread: &Unread) -> ProxyError {
         ProxyError::Unreadable { at: self.location(path, unread.line), reason: unread.reason.clone() }
+    }
+
+    /// A way as a person finds it on this host.
+    pub(super) fn way(&self, way: &ways::Way<'_>) -> Way {
+        Way::new(self.location(way.path, Some(way.directive.line)), way.text(), way.colors.clone())
     }
 
     /// A place in a file that nginx knows by this path, as a person finds it on this host.

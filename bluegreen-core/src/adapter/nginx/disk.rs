@@ -50,7 +50,7 @@ pub(super) fn read(master: u32, main: &str, on_host: bool) -> Option<OnDisk> {
         files: Vec::new(),
         names: BTreeSet::new(),
     };
-    reader.take_all(main.to_owned());
+    reader.take_all(main);
     let unread = reader.files.iter().any(|file| file.unread.is_some());
     Some(OnDisk { loaded: reader.loaded && !unread, dump: Dump::of(reader.files) })
 }
@@ -66,8 +66,8 @@ struct Reader {
 
 impl Reader {
     /// Reads a file and what it includes, in the order in which nginx meets them.
-    fn take_all(&mut self, main: String) {
-        let mut waiting = vec![main.clone()];
+    fn take_all(&mut self, main: &str) {
+        let mut waiting = vec![main.to_owned()];
         while let Some(path) = waiting.pop() {
             if self.names.contains(&path) {
                 continue;
@@ -85,7 +85,7 @@ impl Reader {
             for directive in &file.directives {
                 directive.walk("", &mut |directive, _| {
                     if let ("include", Some(pattern)) = (directive.name.as_str(), directive.arg(0)) {
-                        included.push(absolute(&main, pattern));
+                        included.push(absolute(main, pattern));
                     }
                 });
             }
@@ -204,7 +204,7 @@ mod tests {
             atomic::replace(&dir.path().join(name), text.as_bytes(), None).unwrap();
         }
         let mut reader = reader(dir.path());
-        reader.take_all("/etc/n.conf".to_owned());
+        reader.take_all("/etc/n.conf");
         let names: Vec<_> = reader.files.iter().map(|file| file.path.as_str()).collect();
         assert_eq!(
             names,

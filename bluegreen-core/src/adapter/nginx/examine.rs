@@ -3,9 +3,9 @@
 use std::fmt;
 use std::path::Path;
 
-use crate::port::{Location, ProxyError};
+use crate::port::{Location, ProxyError, Way};
 
-use super::check::OLDEST;
+use super::check::{OLDEST, passes_by};
 use super::control::{Control, Seen, Version};
 use super::dump::Dump;
 use super::live::Live;
@@ -104,19 +104,34 @@ impl Examination {
 
     /// A refusal that came before anything could be looked at; other errors stay errors.
     pub(super) fn refused(error: ProxyError) -> Result<Self, ProxyError> {
-        Ok(Self::new(None, vec![refusal("place", error)?]))
+        Ok(Self::new(None, refusal("place", error)?))
     }
 }
 
 /// What is not recognized is a finding; what failed is an error.
-fn refusal(code: &'static str, error: ProxyError) -> Result<Finding, ProxyError> {
+fn refusal(code: &'static str, error: ProxyError) -> Result<Vec<Finding>, ProxyError> {
     match error {
         ProxyError::Unrecognized { path, found, expected } => {
-            Ok(Finding::new(Severity::Blocks, code, found, format!("expected: {expected}")).at(path))
+            Ok(vec![Finding::new(Severity::Blocks, code, found, format!("expected: {expected}")).at(path)])
         }
-        ProxyError::Unreadable { at, reason } => Ok(unreadable(Severity::Blocks, &at, &reason)),
+        ProxyError::Unreadable { at, reason } => Ok(vec![unreadable(Severity::Blocks, &at, &reason)]),
+        ProxyError::SecondWay { ways } => {
+            let change = "have it exchanged as well: put it into that file and let it name the same place";
+            Ok(ways.iter().map(|way| second_way(way, "the switch", change)).collect())
+        }
         error => Err(error),
     }
+}
+
+/// It would go on to a place that is stopped.
+fn second_way(way: &Way, past: &str, change: &str) -> Finding {
+    let colors: Vec<_> = way.colors.iter().map(|color| color.as_str()).collect();
+    let found = format!(
+        "`{}` leads to {} past {past}: it would go on to a container that a deploy stops",
+        way.directive,
+        colors.join(" and ")
+    );
+    Finding::new(Severity::Blocks, "second-way", found, change).at(way.at.to_string())
 }
 
 /// What is in there is not known, which is not the same as nothing.
@@ -156,12 +171,12 @@ impl Live<'_> {
             ));
         }
         if let Err(error) = self.check_slots() {
-            findings.push(refusal("address", error)?);
+            findings.extend(refusal("address", error)?);
         }
         let rendered = match self.rendered() {
             Ok(rendered) => rendered,
             Err(error) => {
-                findings.push(refusal("name-resolution", error)?);
+                findings.extend(refusal("name-resolution", error)?);
                 return Ok(Examination::new(Some(version), findings));
             }
         };
@@ -179,6 +194,7 @@ impl Live<'_> {
         }
         self.line(&dump, &mut findings).await?;
         self.beside(&dump, version, &mut findings);
+        self.past(&dump, &mut findings);
         unread(&self.control, &dump, &mut findings);
         Ok(Examination::new(Some(version), findings))
     }
@@ -214,7 +230,7 @@ impl Live<'_> {
             }
             UserLine::InPlace => {
                 if let Err(error) = self.check_location(dump) {
-                    findings.push(refusal("location", error)?);
+                    findings.extend(refusal("location", error)?);
                 }
                 if self.site.public.is_none() && self.public(dump).is_none() {
                     let found = public::NOT_ASKED;
@@ -227,16 +243,37 @@ impl Live<'_> {
         Ok(())
     }
 
-    /// What else of the user's goes to the same places.
+    /// What else of the user's leads to the same places.
+    fn past(&self, dump: &Dump, findings: &mut Vec<Finding>) {
+        let change = format!(
+            "let its location have `{}` in its place, or take it out",
+            render::include_line(self.app, &self.inside)
+        );
+        for way in self.ways(dump) {
+            let told = self.control.way(&way);
+            let at = Some(told.at.to_string());
+            // The line that an install exchanges is said to be that.
+            if findings.iter().any(|known| known.severity == Severity::Blocks && known.place == at) {
+                continue;
+            }
+            if passes_by(&way) {
+                findings.push(second_way(&told, "the live switch", &change));
+            } else if !way.used {
+                let found =
+                    format!("`{}` names a place of the application, and nothing reads it", told.directive);
+                findings.push(
+                    Finding::new(Severity::Advice, "unused", found, "take it out").at(told.at.to_string()),
+                );
+            }
+        }
+    }
+
+    /// What else of the user's costs something.
     fn beside(&self, dump: &Dump, version: Version, findings: &mut Vec<Finding>) {
-        let ours = |path: &str| {
-            Path::new(path).starts_with(self.inside.join(render::FOLDER))
-                || path.ends_with(&format!("/{}", render::upstreams_file(self.app)))
-        };
         let target =
             |directive: &Directive| adopt::target(&self.site.slots, directive.arg(0).unwrap_or_default());
         for upstream in dump.upstreams() {
-            if dump.file_of(upstream).is_none_or(|(path, _)| ours(path)) {
+            if dump.file_of(upstream).is_none_or(|(path, _)| self.is_own(path)) {
                 continue;
             }
             let children = upstream.children();
@@ -274,7 +311,7 @@ impl Rewrite<'_> {
         self.control.master().await?;
         let mut findings = Vec::new();
         if let Err(error) = self.check().await {
-            findings.push(refusal("file", error)?);
+            findings.extend(refusal("file", error)?);
         }
         // A configuration that names only a container that is gone passes the check, and cannot be looked at.
         let Ok(Seen { dump, version, .. }) = self.control.read().await else {

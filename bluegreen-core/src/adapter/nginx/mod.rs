@@ -48,6 +48,7 @@ mod rewrite;
 mod settings;
 mod syntax;
 mod userline;
+mod ways;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

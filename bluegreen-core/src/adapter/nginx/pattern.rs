@@ -9,9 +9,8 @@ pub(super) fn is_pattern(text: &str) -> bool {
 pub(super) fn matches(pattern: &str, path: &str) -> bool {
     let parts = |path: &'_ str| path.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect();
     let (patterns, names): (Vec<String>, Vec<String>) = (parts(pattern), parts(path));
-    let one = |pattern: &str, name: &str| match is_pattern(pattern) {
-        true => part(pattern, name),
-        false => pattern == name,
+    let one = |pattern: &str, name: &str| {
+        if is_pattern(pattern) { part(pattern, name) } else { pattern == name }
     };
     patterns.len() == names.len() && patterns.iter().zip(&names).all(|(pattern, name)| one(pattern, name))
 }

@@ -8,14 +8,14 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::model::{AppName, Backend, Color};
-use crate::port::{ContainerRuntime, FileChange, InFlight, Proof, ProxyError, Serving};
+use crate::port::{ContainerRuntime, FileChange, InFlight, Proof, ProxyError, Serving, Way};
 
 use super::control::{Control, other};
 use super::dump::Dump;
 use super::file::UserFile;
 use super::process::{self, START_ERROR, Worker};
 use super::rewrite::{self, Named};
-use super::{Memory, Public, PublicUrl, Site, public, unified};
+use super::{Memory, Public, PublicUrl, Site, public, unified, ways};
 
 /// How often the process table is looked at: a look costs about 0.2 ms.
 const LOOK: Duration = Duration::from_millis(2);
@@ -232,8 +232,32 @@ impl<'a> Rewrite<'a> {
                 ),
             });
         }
+        let ways = self.left_behind(&dump, &file, &named);
+        if !ways.is_empty() {
+            return Err(ProxyError::SecondWay { ways });
+        }
         self.memory.set_public(self.app, self.find_public(&dump, &named));
         Ok(())
+    }
+
+    /// What names a place of the application and would not be exchanged: in another file, or in a directive that is
+    /// left as it is.
+    fn left_behind(&self, dump: &Dump, file: &UserFile, named: &Named) -> Vec<Way> {
+        let exchanged = |way: &ways::Way<'_>| {
+            let bytes = dump.file_of(way.directive).map_or(&[][..], |(_, bytes)| bytes);
+            let outside = self.control.outside(Path::new(way.path));
+            let is_file = match outside.and_then(|path| std::fs::canonicalize(path).ok()) {
+                Some(path) => path == file.path,
+                // It lies only in the container, or a link there leads elsewhere than here.
+                None => bytes.trim_ascii_end() == file.bytes.trim_ascii_end(),
+            };
+            is_file && named.is_in(&way.directive.span)
+        };
+        ways::find(dump, &self.site.slots, &|_| false)
+            .iter()
+            .filter(|way| way.used && way.direct && !exchanged(way))
+            .map(|way| self.control.way(way))
+            .collect()
     }
 
     /// Whether nginx's test failed only because the container of the colour that the file names is gone.

@@ -25,6 +25,11 @@ pub(super) enum Unnamed {
 }
 
 impl Named {
+    /// Whether one of its places lies in this part of the text.
+    pub(super) fn is_in(&self, part: &Range<usize>) -> bool {
+        self.spans.iter().any(|span| part.start <= span.start && span.end <= part.end)
+    }
+
     /// The text with the name of `to` in each place. Every other byte stays.
     pub(super) fn rename(&self, text: &[u8], slots: &Slots, to: Color) -> Vec<u8> {
         let new = name(slots, to);
@@ -116,7 +121,9 @@ fn place(directive: &Directive, parent: &str) -> Option<usize> {
         // An upstream that has the container's name is what proxy_pass means by that name.
         "proxy_pass" | "fastcgi_pass" | "grpc_pass" | "uwsgi_pass" | "scgi_pass" | "upstream" => Some(0),
         "set" => Some(1),
-        _ if parent == "map" => directive.args.len().checked_sub(1),
+        _ if matches!(parent, "map" | "geo" | "split_clients") => directive.args.len().checked_sub(1),
+        // What an answer is changed by names the place that it comes from.
+        name if name.ends_with("_redirect") => Some(0),
         _ => None,
     }
 }

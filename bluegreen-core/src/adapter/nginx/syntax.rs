@@ -2,7 +2,7 @@
 //!
 //! The rules are those of nginx's own reader (`ngx_conf_read_token`): a word ends at white space, `;` or `{`;
 //! quotes and `#` mean something only at a word's start; a backslash takes the next byte along; `${` is no block.
-//! A `*_by_lua_block` holds Lua, raw to its brace, as OpenResty's module reads it: braces in strings, comments and
+//! A `*_by_lua_block` holds Lua, raw to its brace, as its nginx module reads it: braces in strings, comments and
 //! long brackets do not count.
 
 use std::ops::Range;

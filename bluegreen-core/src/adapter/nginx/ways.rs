@@ -58,7 +58,9 @@ pub(super) fn find<'d>(dump: &'d Dump, slots: &Slots, ours: &dyn Fn(&str) -> boo
     for met in &all {
         let Some((kind, values)) = met.kind() else { continue };
         let mut reach = Reach::default();
-        values.iter().for_each(|value| reach.add(map.reach(value)));
+        for value in values {
+            reach.add(map.reach(value));
+        }
         if reach.colors.is_empty() {
             continue;
         }
@@ -333,7 +335,10 @@ mod tests {
             ("server { location / { grpc_pass grpc://[::1]:3000; } }", &["3 Pass blue direct"]),
             ("server { location / { fastcgi_pass 127.0.0.2:3000; } }", &["3 Pass blue direct"]),
             ("server { location / { uwsgi_pass 0.0.0.0:3000; } }", &["3 Pass blue direct"]),
-            ("server { location / { proxy_pass http://127.0.0.1:3000$request_uri; } }", &["3 Pass blue direct"]),
+            (
+                "server { location / { proxy_pass http://127.0.0.1:3000$request_uri; } }",
+                &["3 Pass blue direct"],
+            ),
             ("server { location / { proxy_pass http://10.0.0.1:3000; } }", &[]),
             ("server { location / { proxy_pass http://127.0.0.1:30001; } }", &[]),
             ("server { listen 127.0.0.1:3000; location / { return 200; } }", &[]),
@@ -341,7 +346,10 @@ mod tests {
                 "server { location / { set $b http://127.0.0.1:3000; proxy_pass $b; } }",
                 &["3 Value blue direct", "3 Pass blue through"],
             ),
-            ("server { location / { set $b http://127.0.0.1:3000; add_header X $b; } }", &["3 Value blue unused"]),
+            (
+                "server { location / { set $b http://127.0.0.1:3000; add_header X $b; } }",
+                &["3 Value blue unused"],
+            ),
             (
                 "server { set $p 3000; location / { proxy_pass http://127.0.0.1:$p/a; } }",
                 &["3 Pass blue direct"],
@@ -372,9 +380,10 @@ mod tests {
                 "server { location / { proxy_pass http://bluegreen_web; proxy_redirect http://127.0.0.1:3000/ /; } }",
                 &["3 Redirect blue direct"],
             ),
-            ("server { location / { access_by_lua_block { ngx.var.b = 1 } } set $b 127.0.0.1:3000; }", &[
-                "3 Value blue direct",
-            ]),
+            (
+                "server { location / { access_by_lua_block { ngx.var.b = 1 } } set $b 127.0.0.1:3000; }",
+                &["3 Value blue direct"],
+            ),
             ("}\nstream { server { proxy_pass 127.0.0.1:4000; } ", &["4 Pass green direct"]),
             ("server { location / { proxy_pass http://unix:/x:; proxy_pass_header 127.0.0.1:3000; } }", &[]),
         ] {
@@ -387,7 +396,10 @@ mod tests {
         let text = "# configuration file /n.conf:\nhttp { include /bluegreen/a; server { proxy_pass http://us; } }\n\
                     # configuration file /bluegreen/a:\nupstream us { server 127.0.0.1:3000; }\n";
         let dump = Dump::read(text);
-        assert!(find(&dump, &slots("127.0.0.1:3000", "127.0.0.1:4000"), &|path| path.contains("/bluegreen/")).is_empty());
+        assert!(
+            find(&dump, &slots("127.0.0.1:3000", "127.0.0.1:4000"), &|path| path.contains("/bluegreen/"))
+                .is_empty()
+        );
     }
 
     #[test]
