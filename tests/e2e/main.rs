@@ -40,3 +40,4 @@ mod nginx_killed;
 mod outputs;
 mod reboot;
 mod said;
+mod touches_nothing;

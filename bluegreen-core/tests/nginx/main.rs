@@ -8,3 +8,4 @@ mod client;
 mod live;
 mod rewrite;
 mod rig;
+mod ways;
