@@ -303,7 +303,7 @@ async fn what_nginx_runs_with_is_known_without_its_command_until_a_file_changes(
         let proxy = rig.proxy_of(site.clone());
         let said = proxy.check(&rig.app).await;
         let asked = fs::read_to_string(&asked).unwrap_or_default();
-        (said, asked.lines().filter(|word| *word == "-T").count())
+        (said, asked.lines().filter(|word| ["-t", "-T"].contains(word)).count())
     };
     // Not in the same moment as a write: as far as the kernel's clock tells, its workers may be older.
     let reload = async || {

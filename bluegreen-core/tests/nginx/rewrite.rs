@@ -158,13 +158,16 @@ async fn a_file_that_was_edited_by_hand_is_not_guessed_at() {
     let proxy = rig.rewrite();
     let other =
         format!("{}\nupstream x {{ server {}; }}\n", text(&rig, Color::Blue), rig.slots.green.endpoint);
-    for (edited, expected) in
-        [(rig.server("return 204;"), "neither"), (other, "both"), ("server {".to_owned(), "line 1")]
-    {
+    for (edited, expected) in [
+        (rig.server("return 204;"), "neither"),
+        (other, "both"),
+        ("server {".to_owned(), "default.conf:1 could not be read"),
+    ] {
         write(rig.path(FILE), &edited);
         let error = proxy.switch(&rig.app, Some(rig.slots.green.backend())).await.unwrap_err();
         assert!(
-            matches!(&error, ProxyError::Unrecognized { .. } if error.to_string().contains(expected)),
+            matches!(error, ProxyError::Unrecognized { .. } | ProxyError::Unreadable { .. })
+                && error.to_string().contains(expected),
             "{error}"
         );
         assert!(proxy.check(&rig.app).await.is_err());
