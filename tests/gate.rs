@@ -34,7 +34,7 @@ async fn refusal(answers: u32, attempt: Duration) -> String {
     let mut ports = world.ports();
     ports.probe = Arc::new(HangsAfter { answers, attempts: AtomicU32::new(0) });
     let mut spec = world.spec();
-    spec.gate.deadline = Duration::from_secs(10);
+    spec.gate.deadline = Some(Duration::from_secs(10));
     spec.gate.attempt_timeout = attempt;
     let request = Request::new("registry.test/web:1".parse().unwrap(), "d-1".parse().unwrap());
     Orchestrator::new(ports, spec).deploy(request).await.unwrap_err().cause.to_string()

@@ -12,6 +12,10 @@ pub(crate) struct Environment {
     pub(crate) lifecycle_event: Option<String>,
     /// The Engine's address, as Docker's own client takes it.
     pub(crate) docker_host: Option<String>,
+    /// The context that Docker's own client is told to use.
+    pub(crate) docker_context: Option<String>,
+    /// Whether Docker's own client is told to speak TLS.
+    pub(crate) docker_tls: bool,
     /// Where Docker's own configuration is.
     pub(crate) docker_config: Option<PathBuf>,
     /// Where the state of a user's programs is.
@@ -30,6 +34,8 @@ impl Environment {
             deployment_id: text("DEPLOYMENT_ID"),
             lifecycle_event: text("LIFECYCLE_EVENT"),
             docker_host: text("DOCKER_HOST"),
+            docker_context: text("DOCKER_CONTEXT"),
+            docker_tls: value("DOCKER_TLS_VERIFY").is_some() || value("DOCKER_TLS").is_some(),
             docker_config: value("DOCKER_CONFIG").map(PathBuf::from).or_else(|| under_home(".docker")),
             state_home: value("XDG_STATE_HOME").map(PathBuf::from).or_else(|| under_home(".local/state")),
         }
@@ -42,6 +48,12 @@ impl Environment {
             _ => PathBuf::from("/var/lib/bluegreen"),
         }
     }
+}
+
+/// A variable of the caller's environment, for an environment file that names it without a value.
+#[expect(clippy::disallowed_methods, reason = "this is the one legitimate place")]
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 /// This host's name, for whoever finds a lock held.

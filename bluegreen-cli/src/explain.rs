@@ -11,7 +11,6 @@ use bluegreen_core::port::{JournalError, ProxyError, RegistryError, RuntimeError
 use crate::args::PullArg;
 use crate::exit::Exit;
 use crate::output::{Explained, Verdict, receipt};
-use crate::ports::ConnectError;
 use crate::settings::{SettingsError, Target};
 
 /// The one map from what a failed run left behind to the exit code.
@@ -202,6 +201,9 @@ pub(crate) fn runtime(error: &RuntimeError) -> String {
             "run as root, or as a user of the group docker".to_owned()
         }
         RuntimeError::Unreachable { .. } => "start Docker: systemctl start docker".to_owned(),
+        RuntimeError::NoWay { .. } => {
+            "name the Engine as unix:///PATH or tcp://HOST:PORT: `docker.host` in bluegreen.toml, or DOCKER_HOST".to_owned()
+        }
         RuntimeError::ImageNotFound { .. } => {
             "check that the image was pushed under this name and tag".to_owned()
         }
@@ -237,14 +239,6 @@ pub(crate) fn port_taken(number: impl std::fmt::Display) -> String {
         "see who has it: ss -ltnp 'sport = :{number}', docker ps --filter publish={number}; if nobody has, Docker \
          did not let go of it after a crash: systemctl restart docker"
     )
-}
-
-/// What to do when there was no world to begin with.
-pub(crate) fn after_connecting(error: &ConnectError) -> Option<String> {
-    match error {
-        ConnectError::Docker(error) => Some(runtime(error)),
-        ConnectError::Credentials(_) => None,
-    }
 }
 
 /// What nginx could not do.

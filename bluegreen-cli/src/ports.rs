@@ -1,10 +1,11 @@
 //! The real world behind the core's ports, as the settings say.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bluegreen_core::adapter::docker::{Docker, DockerConfig, DockerRegistry, LocalImages};
+use bluegreen_core::adapter::docker::{Docker, DockerConfig, DockerRegistry, LocalImages, context_address};
 use bluegreen_core::adapter::ecr::Ecr;
 use bluegreen_core::adapter::file::FileJournal;
 use bluegreen_core::adapter::nginx::Nginx;
@@ -17,25 +18,16 @@ use crate::args::PullArg;
 use crate::env::Environment;
 use crate::settings::Target;
 
-/// Why there is no world to work on.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ConnectError {
-    #[error(transparent)]
-    Docker(#[from] RuntimeError),
-    #[error("the credentials of docker login cannot be used")]
-    Credentials(#[from] RegistryError),
-}
-
 /// One of each port. Nothing is sent yet.
 ///
 /// # Errors
 ///
-/// When Docker's address makes no sense or leads nowhere, or Docker's configuration file is broken.
-pub(crate) fn connect(target: &Target, env: &Environment) -> Result<Ports, ConnectError> {
+/// When Docker's address makes no sense or leads nowhere.
+pub(crate) fn connect(target: &Target, env: &Environment) -> Result<Ports, RuntimeError> {
     let docker = docker(target, env)?;
     let runtime = Arc::new(docker.clone());
     Ok(Ports {
-        registry: registry(target.app.pull, &docker, env)?,
+        registry: registry(target.app.pull, &docker, env),
         proxy: Arc::new(proxy(target, &docker)),
         probe: Arc::new(Probes::new(runtime.clone())),
         runtime,
@@ -48,7 +40,7 @@ pub(crate) fn connect(target: &Target, env: &Environment) -> Result<Ports, Conne
 /// # Errors
 ///
 /// When Docker's address makes no sense or leads nowhere.
-pub(crate) fn nginx(target: &Target, env: &Environment) -> Result<Nginx, ConnectError> {
+pub(crate) fn nginx(target: &Target, env: &Environment) -> Result<Nginx, RuntimeError> {
     Ok(proxy(target, &docker(target, env)?))
 }
 
@@ -62,8 +54,35 @@ pub(crate) fn journal(target: &Target, env: &Environment) -> FileJournal {
 /// # Errors
 ///
 /// When its address makes no sense or leads nowhere.
-pub(crate) fn docker(target: &Target, env: &Environment) -> Result<Docker, ConnectError> {
-    Ok(Docker::connect(target.docker_host.as_deref().or(env.docker_host.as_deref()))?)
+pub(crate) fn docker(target: &Target, env: &Environment) -> Result<Docker, RuntimeError> {
+    let address = match target.docker_host.clone() {
+        Some(address) => Some(address),
+        None => docker_address(env)?,
+    };
+    Docker::connect(address.as_deref())
+}
+
+/// Where the Engine is when the configuration does not say: as Docker's own client has it.
+fn docker_address(env: &Environment) -> Result<Option<String>, RuntimeError> {
+    let Some(address) = &env.docker_host else {
+        let directory = env.docker_config.as_deref();
+        let current = || docker_config(env).current_context();
+        let context = env.docker_context.clone().or_else(current);
+        return context.map_or(Ok(None), |name| context_address(directory.unwrap_or(Path::new("")), &name));
+    };
+    if env.docker_tls && !address.starts_with("unix://") {
+        let source =
+            "DOCKER_TLS_VERIFY asks for TLS, which is not supported: forward the Engine's socket instead";
+        return Err(RuntimeError::NoWay { address: address.clone(), source: source.into() });
+    }
+    Ok(Some(address.clone()))
+}
+
+/// What Docker's own client has on this host.
+fn docker_config(env: &Environment) -> DockerConfig {
+    env.docker_config
+        .as_ref()
+        .map_or_else(DockerConfig::default, |dir| DockerConfig::at(dir.join("config.json")))
 }
 
 fn proxy(target: &Target, docker: &Docker) -> Nginx {
@@ -73,23 +92,16 @@ fn proxy(target: &Target, docker: &Docker) -> Nginx {
 }
 
 /// Where the meaning of a tag is looked up.
-fn registry(
-    pull: Option<PullArg>,
-    docker: &Docker,
-    env: &Environment,
-) -> Result<Arc<dyn Registry>, ConnectError> {
+fn registry(pull: Option<PullArg>, docker: &Docker, env: &Environment) -> Arc<dyn Registry> {
     let local = LocalImages::new(docker.clone());
     if pull == Some(PullArg::Never) {
-        return Ok(Arc::new(local));
+        return Arc::new(local);
     }
-    let config = match &env.docker_config {
-        Some(directory) => DockerConfig::load(&directory.join("config.json"))?,
-        None => DockerConfig::default(),
-    };
+    let config = docker_config(env);
     let remote = Registries::new(Arc::new(Ecr::new()), Arc::new(DockerRegistry::new(docker.clone(), config)));
     match pull {
-        Some(PullArg::Missing) => Ok(Arc::new(LocalFirst { local, remote })),
-        _ => Ok(Arc::new(remote)),
+        Some(PullArg::Missing) => Arc::new(LocalFirst { local, remote }),
+        _ => Arc::new(remote),
     }
 }
 

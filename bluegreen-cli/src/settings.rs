@@ -1,7 +1,7 @@
 //! What a command line, a configuration file and image definitions add up to: one application, ready to be
 //! handed to the core. Nothing is touched and nobody is asked here.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -220,7 +220,7 @@ fn as_the_script(
         let container = InstanceName::new(format!("{name}-{host_port}"))?;
         let endpoint = Endpoint::new(container.as_str(), DEFAULT_PORT)?;
         let mut slot = Slot::new(color, container, DEFAULT_PORT, endpoint);
-        slot.publish = Some(Publish::on(IpAddr::V4(Ipv4Addr::UNSPECIFIED), host_port));
+        slot.publish = Some(Publish::on(IpAddr::V6(Ipv6Addr::UNSPECIFIED), host_port));
         Ok(slot)
     };
     let bad_name = |source| SettingsError::BadName { text: name.to_string(), source };
@@ -232,7 +232,7 @@ fn as_the_script(
     let mut spec = AppSpec::new(name, slots);
     spec.options.networks = vec![NetworkAttachment::new("dev")];
     spec.gate.checks = vec![Check::Log(LogPattern::text("localhost:3000"))];
-    spec.gate.deadline = Duration::from_secs(30);
+    spec.gate.deadline = Some(Duration::from_secs(30));
     spec.adopt = true;
     let nginx = NginxSettings {
         place: Place::Container { name: container },

@@ -246,7 +246,7 @@ async fn a_container_that_a_killed_run_had_asked_for_is_found_where_its_name_is_
     for (app, ours) in [("shop", true), ("other", false)] {
         let labels = serde_json::json!({
             "bluegreen.app": app, "bluegreen.color": "blue", "bluegreen.deployment": "d-killed",
-            "bluegreen.digest": image().digest().as_str(), "bluegreen.fingerprint": spec().fingerprint(),
+            "bluegreen.digest": image().digest().as_str(), "bluegreen.fingerprint": spec().fingerprint().as_str(),
         });
         let container = serde_json::json!({
             "Id": "c1", "Name": "/shop-blue", "Config": { "Labels": labels, "Image": "x" },
@@ -296,5 +296,42 @@ async fn a_tag_is_resolved_by_the_registry_that_has_it() {
     let error = resolve("r.example/shop:43").await.unwrap_err();
     assert!(matches!(error, RegistryError::ImageNotFound { .. }), "{error:?}");
     let error = resolve("r.example/other:1").await.unwrap_err();
+    assert!(matches!(error, RegistryError::AccessDenied { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_helper_that_is_not_installed_matters_to_a_registry_that_wants_a_login() {
+    let digest = image().digest().to_string();
+    let fake = Fake::new(move |what| match what {
+        "GET /distribution/r.example/shop:42/json" => {
+            let answer = serde_json::json!({"Descriptor": {"digest": digest}, "Platforms": []});
+            Answer::Json(200, answer.to_string())
+        }
+        _ => message(401, "errors:\ndenied: requested access to the resource is denied\n"),
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.json");
+    let write =
+        |text: &str| std::io::Write::write_all(&mut std::fs::File::create(&path).unwrap(), text.as_bytes());
+    let config = DockerConfig::at(&path).helpers_in(dir.path());
+    let registry = DockerRegistry::new(fake.docker.clone(), config);
+    let image_of = |name: &str| name.parse::<ImageRef>().unwrap();
+    for text in [r#"{"auths":{},"credsStore":"desktop"}"#, "no config file"] {
+        write(text).unwrap();
+        assert_eq!(registry.resolve(&image_of("r.example/shop:42")).await.unwrap(), image());
+        assert_eq!(registry.credentials(&image()).await.unwrap(), None, "the pull goes without, too");
+        for error in [
+            registry.resolve(&image_of("r.example/other:1")).await.unwrap_err(),
+            registry
+                .credentials(&image_of("r.example/other:1").pin(image().digest().clone()))
+                .await
+                .unwrap_err(),
+        ] {
+            let names_it = if text.contains("desktop") { "docker-credential-desktop" } else { "config.json" };
+            assert!(words(&error).contains(names_it), "{}", words(&error));
+        }
+    }
+    write("").unwrap();
+    let error = registry.resolve(&image_of("r.example/other:1")).await.unwrap_err();
     assert!(matches!(error, RegistryError::AccessDenied { .. }), "{error:?}");
 }

@@ -17,6 +17,7 @@ mod pull;
 mod receipt;
 mod registry;
 mod script_compat;
+mod script_drop_in;
 mod script_refusals;
 mod warm;
 

@@ -71,7 +71,7 @@ fn wired(world: &World, scene: Scene, wiring: Wiring) -> Orchestrator {
     let mut spec = world.spec();
     spec.retain.warm = scene.is_warm().then_some(Duration::from_mins(10));
     // Long enough for several attempts; each further one would only repeat the same combination.
-    spec.gate.deadline = Duration::from_millis(60);
+    spec.gate.deadline = Some(Duration::from_millis(60));
     spec.drain.timeout = Duration::from_secs(2);
     // Slow, or hours of waiting for calls that hang would be filled with requests.
     spec.receipt.as_mut().unwrap().rate = bluegreen_core::model::Rate::new(1).unwrap();

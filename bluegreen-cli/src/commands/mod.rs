@@ -14,7 +14,7 @@ mod tests;
 
 use bluegreen_core::model::DeploymentId;
 use bluegreen_core::orchestrator::{Failure, Orchestrator};
-use bluegreen_core::port::Ports;
+use bluegreen_core::port::{Ports, RuntimeError};
 use tokio_util::sync::CancellationToken;
 
 use self::limits::Limits;
@@ -101,10 +101,10 @@ impl Context {
         }
     }
 
-    fn not_connected(command: &'static str, target: &Target, error: &ports::ConnectError) -> Verdict {
+    fn not_connected(command: &'static str, target: &Target, error: &RuntimeError) -> Verdict {
         let message = format!("{command} of {} was refused", target.app.spec.name);
         let mut verdict = explain::other(command, Exit::Refused, message, error);
-        verdict.next = explain::after_connecting(error);
+        verdict.next = Some(explain::runtime(error));
         verdict
     }
 

@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::path::Path;
 
 use bluegreen_core::model::{
-    AppName, AppSpec, Color, Endpoint, ImageRef, InstanceName, NetworkAttachment, Publish, RunOptions, Slot,
-    Slots,
+    AppName, AppSpec, Check, Color, Endpoint, ImageRef, InstanceName, NetworkAttachment, Publish, RunOptions,
+    Slot, Slots,
 };
 
 use super::nginx::{self, Mode, NginxSettings};
@@ -79,6 +79,7 @@ pub(super) fn read(
     let mut spec = AppSpec::new(parsed.ok()?, slots);
     spec.options = options;
     spec.gate = health::read(app.item("health"), port);
+    readable_log(&app, &spec);
     spec.drain = health::drain(app.section("drain"));
     spec.receipt = receipt::read(app.section("receipt"));
     spec.retain = health::retain(app.section("retain"));
@@ -86,6 +87,27 @@ pub(super) fn read(
     spec.adopt = app.flag("adopt").unwrap_or_default();
     app.finish();
     Some((App { spec, image, pull, nginx }, marks))
+}
+
+/// Whether a log check will find anything to read. What the Engine's own default is says only the Engine.
+fn readable_log(app: &Section<'_>, spec: &AppSpec) {
+    let driver = spec.options.log_driver.as_deref();
+    let cached = spec.options.log_options.get("cache-disabled").is_none_or(|value| value.expose() != "true");
+    let readable = match driver {
+        Some("none") => false,
+        None | Some("json-file" | "local" | "journald") => true,
+        // Docker keeps a copy of what it sends elsewhere, unless it is told not to.
+        Some(_) => cached,
+    };
+    if !readable
+        && spec.gate.checks.iter().any(|check| matches!(check, Check::Log(_)))
+        && let Some(item) = app.item("log")
+    {
+        item.wrong(
+            "Docker cannot read this log back, and `health.log` waits for a line of it",
+            "expected another check, or a driver as \"json-file\", \"local\" or \"journald\"",
+        );
+    }
 }
 
 /// The two places: names, ports, addresses, and where nginx reaches them.

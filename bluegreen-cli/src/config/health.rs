@@ -5,7 +5,7 @@ use bluegreen_core::model::{
 };
 
 use super::reader::{Item, Section};
-use crate::size;
+use crate::{duration, size};
 
 /// Reads `health`, which is a table or the word `none`. Without any check it is a connection to `port`.
 pub(super) fn read(item: Option<Item<'_>>, port: u16) -> GatePolicy {
@@ -29,21 +29,50 @@ pub(super) fn read(item: Option<Item<'_>>, port: u16) -> GatePolicy {
         if duration.is_zero() {
             deadline.wrong("nothing can become healthy in no time", "expected more than \"0s\"");
         }
-        gate.deadline = duration;
+        gate.deadline = Some(duration);
     }
     if let Some(successes) = section.item("successes").and_then(|item| item.whole(1..=1000)) {
         gate.successes = successes;
     }
     gate.min_healthy = section.duration("min_healthy").unwrap_or(gate.min_healthy);
-    gate.attempt_timeout = section.duration("attempt_timeout").unwrap_or(gate.attempt_timeout);
-    gate.interval = section.duration("interval");
-    if let Some(min_healthy) = section.item("min_healthy")
-        && gate.min_healthy >= gate.deadline
+    if let Some(item) = section.item("attempt_timeout")
+        && let Some(timeout) = item.duration()
     {
-        min_healthy.wrong("is not shorter than the gate's deadline", "no candidate could ever pass");
+        if timeout.is_zero() {
+            item.wrong("no attempt succeeds in no time", "expected more than \"0s\"");
+        }
+        gate.attempt_timeout = timeout;
     }
+    gate.interval = section.duration("interval");
+    can_be_passed(&section, &gate);
     section.finish();
     gate
+}
+
+/// Figures that no candidate could meet. What an image's HEALTHCHECK adds is known only once the image is here.
+fn can_be_passed(section: &Section<'_>, gate: &GatePolicy) {
+    let Ok(deadline) = gate.time_for(None) else { return };
+    // A log line counts once, whatever is asked for.
+    let repeats = gate.checks.iter().any(|check| !matches!(check, Check::Log(_)));
+    let pauses = if repeats { gate.successes.saturating_sub(1) } else { 0 };
+    let pauses = gate.interval.unwrap_or_default().saturating_mul(pauses);
+    let least = pauses.saturating_add(gate.min_healthy);
+    let longest = if pauses > gate.min_healthy { "interval" } else { "min_healthy" };
+    // Where the time is that of a HEALTHCHECK there is more of it than can be known here.
+    let open = gate.deadline.is_none() && gate.checks.contains(&Check::Image);
+    if least >= deadline
+        && !open
+        && let Some(item) = section.item(longest)
+    {
+        item.wrong(
+            format_args!(
+                "no candidate could ever pass: this takes {}, and the gate's deadline is {}",
+                duration::format(least),
+                duration::format(deadline)
+            ),
+            "expected less, or a later `deadline`",
+        );
+    }
 }
 
 fn checks(section: &Section<'_>, port: u16) -> Vec<Check> {

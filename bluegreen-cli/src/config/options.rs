@@ -63,7 +63,7 @@ fn environment(app: &Section<'_>, base: &Path) -> BTreeMap<String, Secret> {
     let Some(table) = app.item("env") else { return env };
     for (name, item) in table.entries("a table of NAME = \"value\"") {
         if !env_file::is_name(name) {
-            item.wrong("this is no name of a variable", "expected letters, digits and `_`, no digit first");
+            item.wrong("this is no name of a variable", "expected one without `=`, spaces and tabs");
         } else if let Some(value) = item.text("a string: write numbers and booleans in quotes") {
             env.insert(name.to_owned(), Secret::new(value));
         }

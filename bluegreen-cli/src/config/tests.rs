@@ -121,7 +121,8 @@ fn the_smallest_file_gets_the_safe_defaults() {
     assert!(slots.blue.publish.is_some_and(|publish| publish.ip.is_loopback()));
     assert_eq!((slots.blue.name.as_str(), slots.green.name.as_str()), ("web-blue", "web-green"));
     assert_eq!(web.spec.gate.checks, [Check::Tcp { port: 3000 }]);
-    assert_eq!(web.spec.gate.deadline, Duration::from_secs(30));
+    assert_eq!(web.spec.gate.deadline, None);
+    assert_eq!(web.spec.gate.time_for(None), Ok(Duration::from_secs(30)));
     assert!(!web.spec.adopt);
     assert_eq!(web.nginx.mode, Mode::Live);
 }
@@ -160,6 +161,17 @@ const BAD: [(&str, &str); 34] = [
     ("duration_with_wrong_unit", "[app.web.drain]\ntimeout = \"5min\"\n"),
     ("zero_deadline", "[app.web.health]\ndeadline = \"0s\"\n"),
     ("min_healthy_beyond_deadline", "[app.web.health]\ndeadline = \"5s\"\nmin_healthy = \"10s\"\n"),
+    ("min_healthy_beyond_the_default_deadline", "[app.web.health]\nmin_healthy = \"30s\"\n"),
+    (
+        "successes_beyond_deadline",
+        "[app.web.health]\ndeadline = \"20s\"\nsuccesses = 3\ninterval = \"8s\"\nmin_healthy = \"4s\"\n",
+    ),
+    ("no_time_for_an_attempt", "[app.web.health]\nattempt_timeout = \"0s\"\n"),
+    ("a_log_that_is_nowhere", "[app.web]\nhealth = { log = \"ready\" }\nlog = { driver = \"none\" }\n"),
+    (
+        "a_log_that_is_not_kept",
+        "[app.web]\nhealth = { log = \"ready\" }\n[app.web.log]\ndriver = \"syslog\"\noptions = { cache-disabled = \"true\" }\n",
+    ),
     ("size_without_unit", "[app.web]\nmemory = \"512\"\ncpus = 0\n"),
     ("port_out_of_range", "[app.web]\nport = 70000\n"),
     ("wrong_types", "[app.web]\nimage = 5\nport = \"3000\"\ninit = \"yes\"\nlog = \"json-file\"\n"),

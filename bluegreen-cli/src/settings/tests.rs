@@ -44,10 +44,10 @@ fn the_scripts_inputs_alone_mean_what_the_script_does() {
     assert_eq!((blue.name.as_str(), green.name.as_str()), ("web-3000", "web-4000"));
     assert_eq!(blue.endpoint.to_string(), "web-3000:3000");
     let publish = green.publish.unwrap();
-    assert_eq!((publish.ip.to_string().as_str(), publish.port, green.port), ("0.0.0.0", 4000, 3000));
+    assert_eq!((publish.ip.to_string().as_str(), publish.port, green.port), ("::", 4000, 3000));
     assert_eq!(spec.options.networks, [NetworkAttachment::new("dev")]);
     assert_eq!(spec.gate.checks, [Check::Log(LogPattern::text("localhost:3000"))]);
-    assert_eq!(spec.gate.deadline, Duration::from_secs(30));
+    assert_eq!(spec.gate.deadline, Some(Duration::from_secs(30)));
     assert!(spec.adopt);
     assert_eq!(target.app.nginx.mode, Mode::Rewrite);
     assert!(target.app.nginx.in_container());

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +35,47 @@ impl fmt::Display for Check {
             Self::Image => f.write_str("image HEALTHCHECK"),
             Self::Command { command } => write!(f, "command {:?}", command.join(" ")),
         }
+    }
+}
+
+/// How often and how long the runtime asks an image's own HEALTHCHECK. The default is Docker's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Healthcheck {
+    /// How long failures do not count, from the start.
+    pub start_period: Duration,
+    /// How often it is asked in that time, where the runtime knows of that.
+    pub start_interval: Duration,
+    /// How often it is asked; also how long after the start for the first time.
+    pub interval: Duration,
+    /// How long one answer may take.
+    pub timeout: Duration,
+    /// How many failures in a row make it unhealthy.
+    pub retries: u32,
+}
+
+impl Default for Healthcheck {
+    fn default() -> Self {
+        Self {
+            start_period: Duration::ZERO,
+            start_interval: Duration::from_secs(5),
+            interval: Duration::from_secs(30),
+            timeout: Duration::from_secs(30),
+            retries: 3,
+        }
+    }
+}
+
+impl Healthcheck {
+    /// How long after the start it can have answered at the earliest.
+    pub fn first_answer(&self) -> Duration {
+        if self.start_period.is_zero() { self.interval } else { self.interval.min(self.start_interval) }
+    }
+
+    /// How long after the start it has decided at the latest.
+    pub fn decided_within(&self) -> Duration {
+        self.start_period
+            .saturating_add((self.interval.saturating_add(self.timeout)).saturating_mul(self.retries))
     }
 }
 

@@ -253,6 +253,19 @@ impl PinnedImage {
     }
 }
 
+impl PinnedImage {
+    /// What a container is made from: the same image, under the name that people know it by.
+    ///
+    /// An Engine looks only at the digest where there is one, and shows the tag.
+    pub fn named_reference(&self) -> String {
+        match (self.source, self.image.digest()) {
+            (ImageSource::Local, _) => self.digest.to_string(),
+            (ImageSource::Registry, Some(_)) => self.image.to_string(),
+            (ImageSource::Registry, None) => format!("{}@{}", self.image, self.digest),
+        }
+    }
+}
+
 impl fmt::Display for PinnedImage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.image, self.digest.short())

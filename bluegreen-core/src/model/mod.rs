@@ -5,6 +5,7 @@
 
 mod check;
 mod color;
+mod fingerprint;
 mod image;
 mod name;
 mod network;
@@ -14,13 +15,14 @@ mod receipt;
 mod release;
 mod secret;
 
-pub use check::{BodyPattern, Check, HttpCheck, LogPattern};
+pub use check::{BodyPattern, Check, Healthcheck, HttpCheck, LogPattern};
 pub use color::Color;
+pub use fingerprint::Fingerprint;
 pub use image::{Digest, ImageRef, ImageSource, PinnedImage};
 pub use name::{AppName, DeploymentId, InstanceName};
 pub use network::{Backend, Endpoint, Publish};
 pub use options::{Mount, NetworkAttachment, RestartPolicy, RunOptions};
-pub use policy::{DrainPolicy, GatePolicy, Limits, LongLived, Retain};
+pub use policy::{DeadlineTooShort, DrainPolicy, GatePolicy, Limits, LongLived, Retain};
 pub use receipt::{
     KeepAlive, Latency, Measurement, Miss, Misses, Rate, Receipt, ReceiptGate, ReceiptPolicy, Segment,
 };

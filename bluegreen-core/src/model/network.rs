@@ -111,7 +111,8 @@ impl Backend {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Publish {
-    /// The host address that it is published on; loopback unless the user says otherwise.
+    /// The host address that it is published on; loopback unless the user says otherwise. `::` is every address, those
+    /// of IPv4 too, as for a socket that listens there.
     pub ip: IpAddr,
     /// The host port.
     pub port: u16,

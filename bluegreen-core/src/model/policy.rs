@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Check;
+use super::{Check, Healthcheck};
 
 /// When a candidate is good enough for traffic. Every check must pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,8 +10,9 @@ use super::Check;
 pub struct GatePolicy {
     /// The questions. Empty means: it is enough that it runs for `min_healthy`.
     pub checks: Vec<Check>,
-    /// How long the candidate has, from its start, to pass. Default 30 s, the shell script's.
-    pub deadline: Duration,
+    /// How long the candidate has, from its start, to pass. Unset: 30 s, the shell script's; where its image's
+    /// HEALTHCHECK is asked, as long as that may take to decide, when that is longer.
+    pub deadline: Option<Duration>,
     /// How many times in a row each check must pass. Default 1. Log lines count once: a line cannot unhappen.
     pub successes: u32,
     /// How long it must stay healthy after that, without one failure. Default zero.
@@ -26,13 +27,51 @@ impl Default for GatePolicy {
     fn default() -> Self {
         Self {
             checks: Vec::new(),
-            deadline: Duration::from_secs(30),
+            deadline: None,
             successes: 1,
             min_healthy: Duration::ZERO,
             attempt_timeout: Duration::from_secs(5),
             interval: None,
         }
     }
+}
+
+/// How long a candidate has when nobody says.
+const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
+
+impl GatePolicy {
+    /// How long a candidate has whose image has this HEALTHCHECK.
+    ///
+    /// # Errors
+    ///
+    /// When the deadline that was asked for is over before the HEALTHCHECK can have answered for the first time.
+    pub fn time_for(&self, healthcheck: Option<&Healthcheck>) -> Result<Duration, DeadlineTooShort> {
+        let asked = self.checks.contains(&Check::Image);
+        match (self.deadline, healthcheck.filter(|_| asked)) {
+            (Some(deadline), Some(healthcheck)) if deadline <= healthcheck.first_answer() => {
+                Err(DeadlineTooShort { deadline, first_answer: healthcheck.first_answer() })
+            }
+            (Some(deadline), _) => Ok(deadline),
+            (None, Some(healthcheck)) => Ok(healthcheck.decided_within().max(DEFAULT_DEADLINE)),
+            (None, None) => Ok(DEFAULT_DEADLINE),
+        }
+    }
+}
+
+/// A deadline that no candidate can keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the image's HEALTHCHECK first answers {} s after the start, and the gate's deadline is {} s: raise `health.deadline` \
+     or leave it out, or shorten the HEALTHCHECK's interval",
+    first_answer.as_secs_f64(),
+    deadline.as_secs_f64()
+)]
+#[non_exhaustive]
+pub struct DeadlineTooShort {
+    /// What was asked for.
+    pub deadline: Duration,
+    /// When the HEALTHCHECK can first have answered.
+    pub first_answer: Duration,
 }
 
 /// What happens to connections that would outlive the previous colour.
@@ -122,5 +161,46 @@ impl Default for Limits {
             proxy: seconds(30),
             journal: seconds(10),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn gate(deadline: Option<u64>) -> GatePolicy {
+        GatePolicy { checks: vec![Check::Image], deadline: deadline.map(seconds), ..GatePolicy::default() }
+    }
+
+    #[test]
+    fn a_healthcheck_of_dockers_defaults_has_the_time_that_it_takes() {
+        let usual = Healthcheck::default();
+        assert_eq!(gate(None).time_for(Some(&usual)), Ok(seconds(180)));
+        let error = gate(Some(30)).time_for(Some(&usual)).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("30 s after the start") && text.contains("deadline is 30 s"), "{text}");
+        assert_eq!(gate(Some(31)).time_for(Some(&usual)), Ok(seconds(31)));
+        let quick = Healthcheck { interval: seconds(1), timeout: seconds(1), ..Healthcheck::default() };
+        assert_eq!(gate(None).time_for(Some(&quick)), Ok(seconds(30)));
+        let slow = Healthcheck { start_period: seconds(60), ..Healthcheck::default() };
+        assert_eq!(gate(None).time_for(Some(&slow)), Ok(seconds(240)));
+        assert_eq!(
+            gate(Some(6)).time_for(Some(&slow)),
+            Ok(seconds(6)),
+            "newer Engines ask sooner while it starts"
+        );
+    }
+
+    #[test]
+    fn a_healthcheck_that_nobody_asks_takes_no_time() {
+        let mut gate = gate(Some(5));
+        gate.checks = vec![Check::Tcp { port: 1 }];
+        assert_eq!(gate.time_for(Some(&Healthcheck::default())), Ok(seconds(5)));
+        gate.deadline = None;
+        assert_eq!(gate.time_for(Some(&Healthcheck::default())), Ok(seconds(30)));
     }
 }

@@ -1,9 +1,8 @@
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use super::{
-    AppName, Backend, Color, DeploymentId, DrainPolicy, Endpoint, GatePolicy, InstanceName, Limits,
-    NetworkAttachment, PinnedImage, Publish, ReceiptPolicy, Retain, RunOptions,
+    AppName, Backend, Color, DeploymentId, DrainPolicy, Endpoint, Fingerprint, GatePolicy, InstanceName,
+    Limits, NetworkAttachment, PinnedImage, Publish, ReceiptPolicy, Retain, RunOptions,
 };
 
 /// One colour's fixed place: the same for every release that lands in it.
@@ -146,18 +145,12 @@ pub struct InstanceSpec {
 }
 
 impl InstanceSpec {
-    /// A fingerprint of all that makes one container different from another: place, image and options, but
-    /// not the deployment. Two specs of one fingerprint may share a container.
-    pub fn fingerprint(&self) -> String {
-        // Serialized as structs, in the order of their fields: the key order of a `Value` depends on features that
-        // any crate of the build may switch on, and a fingerprint is compared across builds.
-        let identity =
-            serde_json::to_string(&(&self.slot, self.image.digest(), self.image.source(), &self.options));
-        let hash = Sha256::digest(identity.unwrap_or_default().as_bytes());
-        hash.iter().take(8).fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+    /// What tells its container from another's.
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(self)
     }
 
-    /// The fingerprint of what is run, wherever: two releases of one content differ only in their colour.
+    /// What is run, wherever: two releases of one content differ only in their colour.
     pub fn content(&self) -> (&PinnedImage, &RunOptions) {
         (&self.image, &self.options)
     }

@@ -139,7 +139,11 @@ impl Orchestrator {
     pub(super) async fn gate(&self, slot: &Slot, candidate: &Instance) -> Result<(), Cause> {
         let policy = &self.spec.gate;
         let board = Board::new(policy.checks.len());
-        let until = Instant::now() + policy.deadline;
+        let began = Instant::now();
+        let deadline = policy
+            .time_for(candidate.healthcheck.as_ref())
+            .map_err(|error| Cause::Probe(ProbeError::Impossible { reason: error.to_string() }))?;
+        let until = began + deadline;
         let failure = |state: InstanceState, died| {
             let checks = policy.checks.iter().cloned().zip(board.read()).collect();
             let candidate = slot.name.to_string();
@@ -147,7 +151,7 @@ impl Orchestrator {
                 candidate,
                 state,
                 died,
-                deadline: policy.deadline,
+                deadline,
                 checks,
                 relapse: board.relapse(),
             }))

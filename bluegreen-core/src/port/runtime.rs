@@ -8,7 +8,8 @@ use futures_util::stream::BoxStream;
 
 use super::{BoxError, Credentials};
 use crate::model::{
-    AppName, Color, DeploymentId, Digest, Endpoint, InstanceName, InstanceSpec, PinnedImage, RunOptions,
+    AppName, Color, DeploymentId, Digest, Endpoint, Fingerprint, Healthcheck, InstanceName, InstanceSpec,
+    PinnedImage, RunOptions,
 };
 
 /// Runs instances on this host.
@@ -216,8 +217,10 @@ pub struct Instance {
     pub restarts: u32,
     /// How it ended before its last restart, where the runtime still knows.
     pub last_exit: Option<InstanceState>,
-    /// The image's HEALTHCHECK, if it has one.
+    /// What the image's HEALTHCHECK says, if it has one.
     pub health: Option<HealthStatus>,
+    /// How the image's HEALTHCHECK is asked, if it has one.
+    pub healthcheck: Option<Healthcheck>,
     /// Directories and files of the host inside it: host path, path inside.
     pub mounts: Vec<(String, String)>,
     /// The reference that it was made from, as the runtime shows it.
@@ -238,6 +241,7 @@ impl Instance {
             restarts: 0,
             last_exit: None,
             health: None,
+            healthcheck: None,
             mounts: Vec::new(),
             image: String::new(),
         }
@@ -284,7 +288,7 @@ pub struct Ownership {
     /// The digest that it runs.
     pub digest: Digest,
     /// The fingerprint of its description.
-    pub fingerprint: String,
+    pub fingerprint: Fingerprint,
 }
 
 impl Ownership {
@@ -294,7 +298,7 @@ impl Ownership {
         color: Color,
         deployment: DeploymentId,
         digest: Digest,
-        fingerprint: String,
+        fingerprint: Fingerprint,
     ) -> Self {
         Self { app, color, deployment, digest, fingerprint }
     }
@@ -414,6 +418,16 @@ pub enum RuntimeError {
         #[source]
         source: BoxError,
     },
+    /// Where the runtime is said to be is nowhere that this program can reach: an address of another kind, or a name
+    /// that leads to none.
+    #[error("{address} is not a way to the container runtime")]
+    NoWay {
+        /// The address, or what should have led to one.
+        address: String,
+        /// Why not.
+        #[source]
+        source: BoxError,
+    },
     /// The image is not there, here or in its registry.
     #[error("image {image} was not found")]
     ImageNotFound {
@@ -438,6 +452,13 @@ pub enum RuntimeError {
         /// The image.
         image: String,
         /// Why not.
+        #[source]
+        source: BoxError,
+    },
+    /// The instance's log goes where the runtime cannot read it back.
+    #[error("the log cannot be read")]
+    LogUnreadable {
+        /// What the runtime said.
         #[source]
         source: BoxError,
     },

@@ -15,7 +15,7 @@ async fn running_twice_gives_one_container_and_another_description_replaces_it()
     assert_eq!(first.state, InstanceState::Running);
     assert!(first.pid.is_some() && first.ip.is_some() && first.health.is_none());
     assert_eq!(first.ip, first.networks.get("bridge").copied());
-    assert_eq!(first.image, bed.image.digest().as_str());
+    assert_eq!(first.image, bed.image.image().to_string(), "known by its name");
     let owned = first.owned.clone().unwrap();
     assert_eq!((owned.app, owned.color), (bed.app(), Color::Blue));
     assert_eq!((owned.deployment.as_str(), owned.fingerprint), ("d-1", spec.fingerprint()));

@@ -8,5 +8,6 @@ mod contract;
 mod failure;
 mod image;
 mod lifecycle;
+mod likeness;
 mod log;
 mod network;

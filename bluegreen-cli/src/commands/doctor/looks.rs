@@ -10,7 +10,7 @@ use bluegreen_core::model::{Check, Color, ImageRef, ImageSource, Slot};
 use bluegreen_core::orchestrator::{Orchestrator, Status};
 use bluegreen_core::port::{Health, Instance, Ports, ProxyError, RegistryError};
 
-use super::{COMMAND, Finding};
+use super::Finding;
 use crate::commands::Context;
 use crate::settings::Target;
 use crate::{explain, ports};
@@ -111,10 +111,8 @@ async fn engine(cx: &Context, target: &Target) -> Result<(Finding, Ports), Findi
     const CHECK: &str = "docker";
     let connected =
         ports::docker(target, &cx.env).and_then(|docker| Ok((docker, ports::connect(target, &cx.env)?)));
-    let (docker, ports) = connected.map_err(|error| {
-        let remedy = explain::after_connecting(&error).unwrap_or_else(|| format!("see {COMMAND} -v"));
-        Finding::blocks(CHECK, chain(&error), remedy)
-    })?;
+    let (docker, ports) =
+        connected.map_err(|error| Finding::blocks(CHECK, chain(&error), explain::runtime(&error)))?;
     match docker.version().await {
         Ok(version) => Ok((Finding::fine(CHECK, format!("{version} at {}", docker.address())), ports)),
         Err(error) => Err(Finding::blocks(CHECK, chain(&error), explain::runtime(&error))),

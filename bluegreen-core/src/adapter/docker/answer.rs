@@ -50,6 +50,11 @@ impl Said {
         self.has("no space left on device")
     }
 
+    /// The container's log goes where the Engine cannot read it back (501).
+    pub(super) fn is_log_unreadable(&self) -> bool {
+        self.has("logging driver does not support reading")
+    }
+
     /// There are several networks of one name.
     pub(super) fn is_ambiguous_network(&self) -> bool {
         self.has("matches found on name")

@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -22,24 +22,28 @@ const HUB_KEY: &str = "https://index.docker.io/v1/";
 
 /// The credentials that `docker login` left in a Docker config file: plain ones, and those of helper programs.
 ///
+/// The file is read when it is asked, and is as Docker's client takes it: an empty one and members that are `null` say
+/// nothing, and what is behind its first value is not looked at.
+///
 /// The crate `docker_credential` does the same and is not used: it waits for a helper without a deadline and on
 /// the executor's thread, repeats a helper's output in its errors, asks for the Hub's helper by one name only, and
 /// does not tell "I have no credentials" from a failure.
 #[derive(Clone, Default)]
 pub struct DockerConfig {
-    file: File,
+    path: Option<PathBuf>,
     helpers_in: Option<PathBuf>,
 }
 
-#[derive(Clone, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct File {
-    auths: HashMap<String, Auth>,
+    auths: Option<HashMap<String, Option<Auth>>>,
     creds_store: Option<String>,
-    cred_helpers: HashMap<String, String>,
+    cred_helpers: Option<HashMap<String, Option<String>>>,
+    current_context: Option<String>,
 }
 
-#[derive(Clone, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default)]
 struct Auth {
     #[serde(rename = "auth")]
@@ -59,38 +63,44 @@ struct HelperAnswer {
 
 impl fmt::Debug for DockerConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let registries: std::collections::BTreeSet<_> = self.file.auths.keys().collect();
         f.debug_struct("DockerConfig")
-            .field("registries", &registries)
-            .field("store", &self.file.creds_store)
-            .field("helpers", &self.file.cred_helpers)
+            .field("path", &self.path)
             .field("helpers_in", &self.helpers_in)
             .finish_non_exhaustive()
     }
 }
 
 impl DockerConfig {
-    /// Reads the file at `path`, usually `~/.docker/config.json`. Without a file there are no credentials.
-    ///
-    /// # Errors
-    ///
-    /// [`RegistryError::Other`] when it cannot be read or is not such a file.
-    pub fn load(path: &Path) -> Result<Self, RegistryError> {
+    /// The file at `path`, usually `~/.docker/config.json`. Without a file there are no credentials.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self { path: Some(path.into()), helpers_in: None }
+    }
+
+    fn read(&self) -> Result<File, RegistryError> {
+        let Some(path) = &self.path else { return Ok(File::default()) };
         let shown = path.display();
         let text = match std::fs::read(path) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(File::default()),
             Err(error) => return Err(other(format!("{shown} cannot be read: {error}"))),
         };
-        // Serde's own words may repeat a value, and the values here are passwords.
-        let file = serde_json::from_slice(&text).map_err(|error| {
-            other(format!(
+        let mut values = serde_json::Deserializer::from_slice(&text).into_iter::<Option<File>>();
+        match values.next() {
+            None => Ok(File::default()),
+            Some(Ok(file)) => Ok(file.unwrap_or_default()),
+            // Serde's own words may repeat a value, and the values here are passwords.
+            Some(Err(error)) => Err(other(format!(
                 "{shown} is not a Docker config file (line {}, column {})",
                 error.line(),
                 error.column()
-            ))
-        })?;
-        Ok(Self { file, helpers_in: None })
+            ))),
+        }
+    }
+
+    /// The context that Docker's client uses when nothing else names one. Of a file that cannot be read it knows none,
+    /// and neither does this.
+    pub fn current_context(&self) -> Option<String> {
+        self.read().ok()?.current_context.filter(|name| !name.is_empty())
     }
 
     /// Looks for credential helpers in `directory` and not along the `PATH`, which is short where services and
@@ -108,25 +118,25 @@ impl DockerConfig {
     ///
     /// # Errors
     ///
-    /// [`RegistryError::Other`] when a helper is missing, fails or does not end, or what is stored is not readable.
+    /// [`RegistryError::NoCredentials`] when a helper is missing, fails or does not end, [`RegistryError::Other`] when
+    /// the file or what is stored in it is not readable.
     pub async fn credentials(&self, registry: &str) -> Result<Option<Credentials>, RegistryError> {
+        let file = self.read()?;
         let keys = keys(registry);
-        let own = keys.iter().find_map(|key| Some((key, self.file.cred_helpers.get(key)?)));
-        let general = self.file.creds_store.as_ref().and_then(|store| Some((keys.first()?, store)));
+        let helpers = file.cred_helpers.unwrap_or_default();
+        let own = keys.iter().find_map(|key| Some((key, helpers.get(key)?.as_ref()?)));
+        let general = file.creds_store.as_ref().and_then(|store| Some((keys.first()?, store)));
         if let Some((key, helper)) = own.or(general).filter(|(_, helper)| !helper.is_empty())
             && let Some(found) = self.ask(helper, key, registry).await?
         {
             return Ok(Some(found));
         }
-        let exact = keys.iter().find_map(|key| self.file.auths.get(key));
+        let auths = file.auths.unwrap_or_default();
+        let exact = keys.iter().find_map(|key| auths.get(key));
         let auth = exact.or_else(|| {
-            self.file
-                .auths
-                .iter()
-                .find(|(key, _)| keys.iter().any(|wanted| host(key) == wanted))
-                .map(|(_, auth)| auth)
+            auths.iter().find(|(key, _)| keys.iter().any(|wanted| host(key) == wanted)).map(|(_, auth)| auth)
         });
-        auth.map_or(Ok(None), |auth| stored(auth, registry))
+        auth.and_then(Option::as_ref).map_or(Ok(None), |auth| stored(auth, registry))
     }
 
     async fn ask(

@@ -28,12 +28,12 @@ impl Home {
         self
     }
 
-    fn load(&self) -> Result<DockerConfig, RegistryError> {
-        Ok(DockerConfig::load(&self.0.path().join("config.json"))?.helpers_in(self.0.path()))
+    fn config(&self) -> DockerConfig {
+        DockerConfig::at(self.0.path().join("config.json")).helpers_in(self.0.path())
     }
 
     async fn ask(&self, registry: &str) -> Result<Option<(String, String, bool)>, RegistryError> {
-        let found = self.load()?.credentials(registry).await?;
+        let found = self.config().credentials(registry).await?;
         Ok(found.map(|found| (found.username, found.secret.expose().to_owned(), found.identity_token)))
     }
 }
@@ -69,17 +69,37 @@ async fn what_docker_login_left() {
     assert_eq!(home.ask("r.example").await.unwrap(), None);
     let error = home.ask("broken.example").await.unwrap_err();
     assert!(!words(&error).contains("hunter2"), "{}", words(&error));
-    assert!(!format!("{:?}", home.load().unwrap()).contains("bWU6"));
+    assert!(!format!("{:?}", home.config()).contains("bWU6"));
 }
 
 #[tokio::test]
 async fn no_file_is_no_credentials_and_a_bad_one_does_not_show_what_it_has() {
-    let missing = DockerConfig::load(Path::new("/nonexistent/config.json")).unwrap();
+    let missing = DockerConfig::at("/nonexistent/config.json");
     assert_eq!(missing.credentials("r.example").await.unwrap(), None);
     for bad in [r#"{"auths": {"r.example": "hunter2"}}"#, r#"{"auths": hunter2"#] {
-        let error = Home::new(bad).load().unwrap_err();
+        let error = Home::new(bad).ask("r.example").await.unwrap_err();
         assert!(!words(&error).contains("hunter2"), "{}", words(&error));
     }
+}
+
+#[tokio::test]
+async fn a_file_that_says_nothing_is_as_none() {
+    for nothing in [
+        "",
+        " \n",
+        "null",
+        "{}",
+        r#"{"auths":null,"credHelpers":null}"#,
+        r#"{"auths":{"r.example":null},"credsStore":null,"currentContext":null}"#,
+        r#"{"auths":{},"credsStore":"","credHelpers":{"r.example":null}}"#,
+        "{} and more",
+    ] {
+        let home = Home::new(nothing);
+        assert_eq!(home.ask("r.example").await.unwrap(), None, "{nothing}");
+        assert_eq!(home.config().current_context(), None, "{nothing}");
+    }
+    let named = Home::new(r#"{"currentContext":"far"}"#);
+    assert_eq!(named.config().current_context().as_deref(), Some("far"));
 }
 
 #[tokio::test]

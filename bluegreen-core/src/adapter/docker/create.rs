@@ -1,6 +1,7 @@
 //! From an instance's description to the Engine's.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use bollard::models::{
@@ -39,13 +40,14 @@ pub(super) fn check(spec: &InstanceSpec) -> Result<(), RuntimeError> {
     Ok(())
 }
 
-/// What is sent to make the container. `networks` are those of the spec, the first one first.
-pub(super) fn body(spec: &InstanceSpec, networks: &[Attached]) -> ContainerCreateBody {
+/// What is sent to make the container from `image`. `networks` are those of the spec, the first one first; there is one
+/// of each name, so the name does, as with the docker command.
+pub(super) fn body(spec: &InstanceSpec, image: String, networks: &[Attached]) -> ContainerCreateBody {
     let options = &spec.options;
     let port = format!("{}/tcp", spec.slot.port);
     let publish = spec.slot.publish.filter(|_| !options.host_network);
     ContainerCreateBody {
-        image: Some(spec.image.run_reference()),
+        image: Some(image),
         env: some(environment(spec)),
         labels: Some(labels(spec)),
         user: options.user.clone(),
@@ -56,13 +58,13 @@ pub(super) fn body(spec: &InstanceSpec, networks: &[Attached]) -> ContainerCreat
         exposed_ports: publish.map(|_| vec![port.clone()]),
         networking_config: networks.first().filter(|first| !first.is_default_bridge()).map(|first| {
             NetworkingConfig {
-                endpoints_config: Some(HashMap::from([(first.id.clone(), endpoint(&first.wanted))])),
+                endpoints_config: Some(HashMap::from([(first.wanted.name.clone(), endpoint(&first.wanted))])),
             }
         }),
         host_config: Some(HostConfig {
             port_bindings: publish.map(|publish| {
                 let binding = PortBinding {
-                    host_ip: Some(publish.ip.to_string()),
+                    host_ip: Some(host_ip(publish.ip)),
                     host_port: Some(publish.port.to_string()),
                 };
                 HashMap::from([(port, Some(vec![binding]))])
@@ -70,7 +72,7 @@ pub(super) fn body(spec: &InstanceSpec, networks: &[Attached]) -> ContainerCreat
             network_mode: if options.host_network {
                 Some("host".to_owned())
             } else {
-                networks.first().map(|first| first.id.clone())
+                networks.first().map(|first| first.wanted.name.clone())
             },
             ..host_config(options)
         }),
@@ -114,6 +116,11 @@ fn host_config(options: &RunOptions) -> HostConfig {
     }
 }
 
+/// The Engine's word for every address is none; `::` would be those of IPv6 alone.
+fn host_ip(ip: IpAddr) -> String {
+    if ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED) { String::new() } else { ip.to_string() }
+}
+
 /// How a container is on one network.
 pub(super) fn endpoint(wanted: &NetworkAttachment) -> EndpointSettings {
     EndpointSettings {
@@ -138,7 +145,7 @@ fn labels(spec: &InstanceSpec) -> HashMap<String, String> {
         (label::COLOR, spec.slot.color.to_string()),
         (label::DEPLOYMENT, spec.deployment.to_string()),
         (label::DIGEST, spec.image.digest().to_string()),
-        (label::FINGERPRINT, spec.fingerprint()),
+        (label::FINGERPRINT, spec.fingerprint().to_string()),
         (label::VERSION, env!("CARGO_PKG_VERSION").to_owned()),
     ];
     let mut labels: HashMap<_, _> = spec.options.labels.clone().into_iter().collect();

@@ -52,12 +52,17 @@ fn everything_is_told_to_the_engine() {
     let mut first = attached("front", "id-front");
     first.wanted = first.wanted.with_ip([172, 30, 5, 10].into()).with_aliases(vec!["web".to_owned()]);
 
-    let body = serde_json::to_value(body(&spec, &[first, attached("back", "id-back")])).unwrap();
+    let body = serde_json::to_value(body(
+        &spec,
+        spec.image.named_reference(),
+        &[first, attached("back", "id-back")],
+    ))
+    .unwrap();
     let digest = format!("sha256:{}", "ab".repeat(32));
     assert_eq!(
         body,
         serde_json::json!({
-            "Image": format!("r.example/shop@{digest}"),
+            "Image": format!("r.example/shop:42@{digest}"),
             "Env": ["A=x=y", "B=2"],
             "Cmd": ["serve"],
             "Entrypoint": ["/bin/shop"],
@@ -70,12 +75,12 @@ fn everything_is_told_to_the_engine() {
                 "bluegreen.color": "blue",
                 "bluegreen.deployment": "d-1",
                 "bluegreen.digest": digest,
-                "bluegreen.fingerprint": spec.fingerprint(),
+                "bluegreen.fingerprint": spec.fingerprint().as_str(),
                 "bluegreen.version": env!("CARGO_PKG_VERSION"),
                 "team": "a",
             },
             "HostConfig": {
-                "NetworkMode": "id-front",
+                "NetworkMode": "front",
                 "PortBindings": {"8080/tcp": [{"HostIp": "127.0.0.1", "HostPort": "18080"}]},
                 "Mounts": [
                     {"Type": "bind", "Source": "/etc/shop", "Target": "/config", "ReadOnly": true},
@@ -94,7 +99,7 @@ fn everything_is_told_to_the_engine() {
                 "ExtraHosts": ["db:10.0.0.9"],
             },
             "NetworkingConfig": {"EndpointsConfig": {
-                "id-front": {"IPAMConfig": {"IPv4Address": "172.30.5.10"}, "Aliases": ["web"]},
+                "front": {"IPAMConfig": {"IPv4Address": "172.30.5.10"}, "Aliases": ["web"]},
             }},
         })
     );
@@ -102,10 +107,20 @@ fn everything_is_told_to_the_engine() {
 
 #[test]
 fn nothing_is_told_that_was_not_asked_for() {
-    let body = serde_json::to_value(body(&spec(), &[])).unwrap();
+    let body = serde_json::to_value(body(&spec(), spec().image.named_reference(), &[])).unwrap();
     let keys: std::collections::BTreeSet<_> = body.as_object().unwrap().keys().cloned().collect();
     assert_eq!(keys, ["HostConfig", "Image", "Labels"].map(str::to_owned).into());
     assert_eq!(body["HostConfig"], serde_json::json!({"RestartPolicy": {"Name": "unless-stopped"}}));
+}
+
+#[test]
+fn every_address_is_the_engines_every_address() {
+    for (ip, told) in [("::", ""), ("0.0.0.0", "0.0.0.0"), ("::1", "::1")] {
+        let mut spec = spec();
+        spec.slot.publish = Some(Publish::on(ip.parse().unwrap(), 18080));
+        let body = serde_json::to_value(body(&spec, spec.image.named_reference(), &[])).unwrap();
+        assert_eq!(body["HostConfig"]["PortBindings"]["8080/tcp"][0]["HostIp"], told);
+    }
 }
 
 #[test]
@@ -113,7 +128,7 @@ fn the_hosts_network_publishes_nothing() {
     let mut spec = spec();
     spec.slot.publish = Some(Publish::loopback(18080));
     spec.options.host_network = true;
-    let body = serde_json::to_value(body(&spec, &[])).unwrap();
+    let body = serde_json::to_value(body(&spec, spec.image.named_reference(), &[])).unwrap();
     assert_eq!(body["HostConfig"]["NetworkMode"], "host");
     assert!(body["HostConfig"].get("PortBindings").is_none() && body.get("ExposedPorts").is_none());
 }
@@ -123,14 +138,20 @@ fn on_the_hosts_network_each_colour_is_told_its_port() {
     let mut spec = spec();
     spec.options.host_network = true;
     let port = format!("PORT={}", spec.slot.port);
-    assert_eq!(body(&spec, &[]).env, Some(vec![port]));
+    assert_eq!(body(&spec, spec.image.named_reference(), &[]).env, Some(vec![port]));
     spec.options.env.insert("PORT".to_owned(), "9".to_owned().into());
-    assert_eq!(body(&spec, &[]).env, Some(vec!["PORT=9".to_owned()]), "the user's own wins");
+    assert_eq!(
+        body(&spec, spec.image.named_reference(), &[]).env,
+        Some(vec!["PORT=9".to_owned()]),
+        "the user's own wins"
+    );
 }
 
 #[test]
 fn the_default_bridge_goes_by_its_name() {
-    let body = serde_json::to_value(body(&spec(), &[attached("bridge", "bridge")])).unwrap();
+    let body =
+        serde_json::to_value(body(&spec(), spec().image.named_reference(), &[attached("bridge", "bridge")]))
+            .unwrap();
     assert_eq!(body["HostConfig"]["NetworkMode"], "bridge");
     assert!(body.get("NetworkingConfig").is_none());
 }

@@ -99,6 +99,9 @@ impl Failure {
                 RuntimeError::Unreachable { address: address.to_owned(), denied, source }
             }
             Self::Said(said) if said.is_disk_full() => RuntimeError::DiskFull { source: Box::new(said) },
+            Self::Said(said) if said.is_log_unreadable() => {
+                RuntimeError::LogUnreadable { source: Box::new(said) }
+            }
             failure => RuntimeError::Other { operation, source: failure.into_source() },
         }
     }

@@ -106,6 +106,15 @@ impl Docker {
         Ok(Some(id))
     }
 
+    /// The name of an image that is on this host only, while it still is that image's.
+    pub(super) async fn name_of(&self, image: &PinnedImage) -> Result<Option<String>, RuntimeError> {
+        if image.source() != ImageSource::Local || image.image().digest().is_some() {
+            return Ok(None);
+        }
+        let is_its = self.image_id(image.image()).await?.as_ref() == Some(image.digest());
+        Ok(is_its.then(|| image.image().to_string()))
+    }
+
     /// Removes an image unless something uses it. One that was built here and still has a name is in use by
     /// whoever named it: it could not be had again.
     pub(super) async fn remove_image(&self, image: &PinnedImage) -> Result<(), RuntimeError> {

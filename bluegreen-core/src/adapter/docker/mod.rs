@@ -13,6 +13,7 @@
 
 mod answer;
 mod config_file;
+mod context;
 mod create;
 mod describe;
 mod disk;
@@ -36,6 +37,7 @@ use bollard::{API_DEFAULT_VERSION, BollardRequest};
 use tokio::sync::OnceCell;
 
 pub use config_file::DockerConfig;
+pub use context::context_address;
 pub use disk::DiskSpace;
 pub use registry::{DockerRegistry, LocalImages};
 
@@ -89,7 +91,7 @@ impl Docker {
     ///
     /// # Errors
     ///
-    /// [`RuntimeError::Unreachable`] when there is no such socket, or no way to talk to such an address.
+    /// [`RuntimeError::Unreachable`] when there is no such socket, [`RuntimeError::NoWay`] for an address of another kind.
     pub fn connect(address: Option<&str>) -> Result<Self, RuntimeError> {
         let given = address.filter(|address| !address.is_empty()).unwrap_or(DEFAULT_SOCKET);
         let timeout = ANSWER_WITHIN.as_secs();
@@ -116,11 +118,7 @@ impl Docker {
             None => {
                 let source = "not an address of the form unix:///PATH, tcp://HOST:PORT or http://HOST:PORT \
                               (TLS and ssh are not supported: forward the socket instead)";
-                return Err(RuntimeError::Unreachable {
-                    address: given.to_owned(),
-                    denied: false,
-                    source: source.into(),
-                });
+                return Err(RuntimeError::NoWay { address: given.to_owned(), source: source.into() });
             }
         };
         let client = client.map_err(|error| Failure::from(error).other("connecting", &shown))?;

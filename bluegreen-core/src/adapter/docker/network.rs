@@ -1,5 +1,5 @@
-//! Networks: found by exact name, made when they are missing, used by id. The Engine lets two networks have one
-//! name (seen on 20.10) and then refuses every start that names it.
+//! Networks: found by exact name, made when they are missing. The Engine lets two networks have one name (seen on 20.10)
+//! and then refuses every start that names it: so do we, before anything is made.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;

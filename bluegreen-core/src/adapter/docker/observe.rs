@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bollard::models::{
     ContainerInspectResponse, ContainerState, ContainerStateStatusEnum as Status, EndpointSettings, Health,
-    HealthStatusEnum,
+    HealthConfig, HealthStatusEnum,
 };
 use bollard::query_parameters::{EventsOptions, ListContainersOptions};
 use futures_util::StreamExt as _;
@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use super::Docker;
 use super::create::label;
 use super::error::Failure;
-use crate::model::{AppName, InstanceName};
+use crate::model::{AppName, Fingerprint, Healthcheck, InstanceName};
 use crate::port::{HealthStatus, Instance, InstanceId, InstanceState, Ownership, RuntimeError};
 
 impl Docker {
@@ -123,6 +123,7 @@ pub(super) fn instance(found: &ContainerInspectResponse) -> Option<Instance> {
     instance.pid = pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0);
     instance.restarts = found.restart_count.and_then(|count| u32::try_from(count).ok()).unwrap_or(0);
     instance.health = found.state.as_ref().and_then(|state| state.health.as_ref()).and_then(health);
+    instance.healthcheck = config.and_then(|config| config.healthcheck.as_ref()).and_then(healthcheck);
     instance.mounts = found
         .mounts
         .iter()
@@ -161,7 +162,7 @@ fn ownership(labels: &HashMap<String, String>) -> Option<Ownership> {
         get(label::COLOR)?.parse().ok()?,
         get(label::DEPLOYMENT)?.parse().ok()?,
         get(label::DIGEST)?.parse().ok()?,
-        get(label::FINGERPRINT)?.to_owned(),
+        Fingerprint::from_label(get(label::FINGERPRINT)?),
     ))
 }
 
@@ -182,6 +183,29 @@ fn state(state: Option<&ContainerState>) -> InstanceState {
         Some(status) => InstanceState::Other(status.to_string()),
         None => InstanceState::Other("unknown".to_owned()),
     }
+}
+
+/// Zero and unset are Docker's defaults.
+fn healthcheck(config: &HealthConfig) -> Option<Healthcheck> {
+    let test = config.test.as_ref().and_then(|test| test.first())?;
+    if test == "NONE" {
+        return None;
+    }
+    let mut healthcheck = Healthcheck::default();
+    for (nanos, field) in [
+        (config.start_period, &mut healthcheck.start_period),
+        (config.start_interval, &mut healthcheck.start_interval),
+        (config.interval, &mut healthcheck.interval),
+        (config.timeout, &mut healthcheck.timeout),
+    ] {
+        if let Some(nanos) = nanos.and_then(|nanos| u64::try_from(nanos).ok()).filter(|nanos| *nanos > 0) {
+            *field = Duration::from_nanos(nanos);
+        }
+    }
+    let retries =
+        config.retries.and_then(|retries| u32::try_from(retries).ok()).filter(|retries| *retries > 0);
+    healthcheck.retries = retries.unwrap_or(healthcheck.retries);
+    Some(healthcheck)
 }
 
 fn health(health: &Health) -> Option<HealthStatus> {
@@ -243,6 +267,22 @@ mod tests {
         };
         assert!(ownership(&labels("blue")).is_some());
         assert!(ownership(&labels("red")).is_none());
+    }
+
+    #[test]
+    fn a_healthcheck_is_dockers_where_it_says_nothing() {
+        let of = |check: serde_json::Value| {
+            let config = serde_json::json!({"Healthcheck": check});
+            parse(serde_json::json!({"Id": "12ab", "Name": "/web", "Config": config})).healthcheck
+        };
+        assert_eq!(of(serde_json::json!({"Test": ["CMD", "x"]})), Some(Healthcheck::default()));
+        let mut quick = Healthcheck::default();
+        (quick.interval, quick.retries) = (Duration::from_millis(500), 5);
+        let said =
+            serde_json::json!({"Test": ["CMD", "x"], "Interval": 500_000_000, "Timeout": 0, "Retries": 5});
+        assert_eq!(of(said), Some(quick));
+        assert_eq!(of(serde_json::json!({"Test": ["NONE"]})), None);
+        assert_eq!(of(serde_json::json!({"Test": []})), None);
     }
 
     #[test]

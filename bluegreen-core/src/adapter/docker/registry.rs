@@ -55,25 +55,48 @@ impl DockerRegistry {
     }
 }
 
-#[async_trait]
-impl Registry for DockerRegistry {
-    async fn resolve(&self, image: &ImageRef) -> Result<PinnedImage, RegistryError> {
+impl DockerRegistry {
+    /// What `image` means, and with which credentials the registry told. Credentials that cannot be had, as those of a
+    /// helper that is not installed here, matter only to a registry that wants some: as in Docker's client, the others
+    /// are asked without.
+    async fn ask(&self, image: &ImageRef) -> Result<(Digest, Option<Credentials>), RegistryError> {
+        match self.config.credentials(image.registry()).await {
+            Ok(auth) => Ok((self.digest(image, auth.clone()).await?, auth)),
+            Err(missing) => match self.digest(image, None).await {
+                Ok(digest) => Ok((digest, None)),
+                // A registry may hide from strangers that an image is there.
+                Err(RegistryError::AccessDenied { .. } | RegistryError::ImageNotFound { .. }) => Err(missing),
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    async fn digest(&self, image: &ImageRef, auth: Option<Credentials>) -> Result<Digest, RegistryError> {
         const OPERATION: &str = "asking the registry";
-        let auth = self.config.credentials(image.registry()).await?.map(credentials);
         let client = self
             .docker
             .engine()
             .await
             .map_err(|error| RegistryError::Other { operation: OPERATION, source: Box::new(error) })?;
-        let found = client.inspect_registry_image(&reference(image), auth).await.map_err(|error| {
+        let found = client.inspect_registry_image(&reference(image), auth.map(credentials)).await;
+        let found = found.map_err(|error| {
             Failure::from(error).registry(&image.to_string(), image.registry(), self.docker.address())
         })?;
-        let digest = Digest::new(found.descriptor.digest.unwrap_or_default())
-            .map_err(|error| RegistryError::Other { operation: OPERATION, source: Box::new(error) })?;
-        Ok(image.pin(digest))
+        Digest::new(found.descriptor.digest.unwrap_or_default())
+            .map_err(|error| RegistryError::Other { operation: OPERATION, source: Box::new(error) })
+    }
+}
+
+#[async_trait]
+impl Registry for DockerRegistry {
+    async fn resolve(&self, image: &ImageRef) -> Result<PinnedImage, RegistryError> {
+        self.ask(image).await.map(|(digest, _)| image.pin(digest))
     }
 
     async fn credentials(&self, image: &PinnedImage) -> Result<Option<Credentials>, RegistryError> {
-        self.config.credentials(image.image().registry()).await
+        match self.config.credentials(image.image().registry()).await {
+            Err(_) => self.ask(image.image()).await.map(|(_, auth)| auth),
+            found => found,
+        }
     }
 }

@@ -13,7 +13,7 @@ use super::create::{self, label, whole_seconds};
 use super::error::Failure;
 use super::network::{self, Attached};
 use super::{ANSWER_WITHIN, Docker, observe};
-use crate::model::{InstanceName, InstanceSpec};
+use crate::model::{ImageSource, InstanceName, InstanceSpec};
 use crate::port::{Instance, RuntimeError};
 
 /// The Engine's own stop grace where nothing else is set.
@@ -43,7 +43,7 @@ fn judge(found: &ContainerInspectResponse, spec: &InstanceSpec) -> Option<Found>
         None if spec.made_elsewhere.is_some() && spec.made_elsewhere == found.id => Some(Found::Reuse),
         Some(app) if app == spec.app.as_str() => {
             let whole = !matches!(status(found), Some(Status::DEAD | Status::REMOVING));
-            if whole && label(label::FINGERPRINT) == Some(&spec.fingerprint()) {
+            if whole && label(label::FINGERPRINT) == Some(spec.fingerprint().as_str()) {
                 Some(Found::Reuse)
             } else {
                 Some(Found::Replace)
@@ -147,12 +147,25 @@ impl Docker {
         let networks = self.networks(spec).await?;
         let first = networks.first().map_or("bridge", |first| &first.wanted.name);
         let options = CreateContainerOptions { name: Some(spec.slot.name.to_string()), ..Default::default() };
-        let made = self
-            .engine()
-            .await?
-            .create_container(Some(options), create::body(spec, &networks))
-            .await
-            .map_err(|error| Failure::from(error).run("making the container", spec, first, self.address()))?;
+        let create_from = async |image: String| {
+            let body = create::body(spec, image, &networks);
+            let made = self.engine().await?.create_container(Some(options.clone()), body).await;
+            made.map_err(|error| {
+                Failure::from(error).run("making the container", spec, first, self.address())
+            })
+        };
+        let pinned = spec.image.named_reference();
+        let mut made = match self.name_of(&spec.image).await? {
+            Some(name) => create_from(name).await?,
+            None => create_from(pinned.clone()).await?,
+        };
+        // A name may have gone to another image since it was looked up.
+        if spec.image.source() == ImageSource::Local
+            && self.inspect(&made.id).await?.is_some_and(|found| found.image.as_ref() != Some(&pinned))
+        {
+            self.remove(&made.id).await?;
+            made = create_from(pinned).await?;
+        }
         for further in networks.iter().skip(1) {
             self.attach(spec, &made.id, further).await?;
         }

@@ -39,6 +39,10 @@ pub(super) async fn probe(
         Ok(Ok(None)) => {
             Ok(Health::unhealthy(format!("the log ended after {seen} lines and {pattern} was in none")))
         }
+        // Not by waiting either.
+        Ok(Err(RuntimeError::LogUnreadable { source })) => Err(ProbeError::Impossible {
+            reason: format!("the log of {} cannot be read: {source}", target.name),
+        }),
         Ok(Err(source)) => Err(ProbeError::Other { operation: "following the log", source: source.into() }),
         Err(_) => Ok(Health::unhealthy(format!(
             "{pattern} was in none of {seen} log lines within {}",
