@@ -147,7 +147,7 @@ fn several_applications_share_the_nginx_and_differ_in_the_rest() {
 }
 
 /// Each with its name, so that a snapshot says what it is about.
-const BAD: [(&str, &str); 34] = [
+const BAD: [(&str, &str); 39] = [
     ("unknown_top_key", "statedir = \"/x\"\n[app.web]\n"),
     ("unknown_app_key", "[app.web]\nimgae = \"r.io/a:1\"\n"),
     ("unknown_nested_key", "[app.web.health]\ndeadlin = \"30s\"\n"),

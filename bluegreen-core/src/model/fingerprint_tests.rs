@@ -18,6 +18,7 @@ fn plain() -> InstanceSpec {
             .pin(Digest::new(format!("sha256:{}", "ab".repeat(32))).unwrap()),
         options: RunOptions::default(),
         adopt: false,
+        made_elsewhere: None,
     }
 }
 
