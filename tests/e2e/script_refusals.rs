@@ -98,12 +98,12 @@ fn a_file_that_names_neither_or_both_colours_is_refused_and_stays_as_it_is() {
             ),
             format!("it names both {blue} (line 2) and {green} (line 3)"),
         ),
-        (good.replace("location / {", "location / "), "line ".to_owned()),
+        (good.replace("location / {", "location / "), "could not be read: ".to_owned()),
     ] {
         machine.edit(&text);
         let before = machine.untouched();
         let ran = machine.deploy(&machine.image("v1")).expect(10);
-        ran.says(&["default.conf: ", &reason, "exit code 10", "next: "]);
+        ran.says(&["default.conf:", &reason, "exit code 10", "next: "]);
         assert_eq!(machine.untouched(), before, "{reason}");
         machine.serves("v0");
     }
