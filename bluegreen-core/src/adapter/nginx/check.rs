@@ -46,7 +46,10 @@ impl Live<'_> {
         self.check_slots()?;
         let rendered = self.rendered()?;
         if let Some(change) = self.changes(&rendered)?.first() {
-            let found = format!("the live switch is not installed as it should be: an install would {}", change.summary);
+            let found = format!(
+                "the live switch is not installed as it should be: an install would {}",
+                change.summary
+            );
             return Err(unrecognized(&self.dir, found, "its files as this version writes them"));
         }
         let upstreams = render::upstreams_file(self.app);

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::pattern;
+use super::pattern::Pattern;
 use super::syntax::{self, Directive};
 
 /// How deep includes may lie in each other; a circle is refused by nginx itself.
@@ -172,7 +172,7 @@ impl Dump {
                 && stack.last().is_some_and(|block| block.name == "http")
                 && directive
                     .arg(0)
-                    .is_some_and(|pattern| pattern::matches(&absolute(self.main(), pattern), path));
+                    .is_some_and(|pattern| Pattern::new(&absolute(self.main(), pattern)).takes(path));
         });
         takes
     }
@@ -183,8 +183,8 @@ impl Dump {
     }
 
     fn matching(&self, pattern: &str) -> impl Iterator<Item = &File> {
-        let pattern = absolute(self.main(), pattern);
-        self.files.iter().filter(move |file| pattern::matches(&pattern, &file.path))
+        let pattern = Pattern::new(&absolute(self.main(), pattern));
+        self.files.iter().filter(move |file| pattern.takes(&file.path))
     }
 
     /// Calls `visit` with each directive as nginx meets it, includes followed, and the blocks that it stands in,
