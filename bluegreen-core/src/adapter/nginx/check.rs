@@ -94,12 +94,31 @@ impl Live<'_> {
         })
     }
 
+    /// Whether this includes a file of ours that passes requests on, or chooses the colour for that.
     pub(super) fn is_ours(&self, dump: &Dump, directive: &Directive) -> bool {
-        let ours = format!("/{}", render::folder_file(self.app, "location"));
+        let lead = format!("/{}", render::folder_file(self.app, "line-"));
+        let numbered = |path: &str| {
+            path.rsplit_once(&lead)
+                .is_some_and(|(_, number)| number.bytes().all(|byte| byte.is_ascii_digit()))
+        };
+        self.includes_kind(dump, directive, "location")
+            || self.includes_kind(dump, directive, "color")
+            || directive.name == "include"
+                && directive.arg(0).is_some_and(|pattern| dump.included(pattern).any(numbered))
+    }
+
+    /// Whether this includes our file of this kind.
+    pub(super) fn includes_kind(&self, dump: &Dump, directive: &Directive, kind: &str) -> bool {
+        let ours = format!("/{}", render::folder_file(self.app, kind));
         directive.name == "include"
             && directive
                 .arg(0)
                 .is_some_and(|pattern| dump.included(pattern).any(|path| path.ends_with(&ours)))
+    }
+
+    /// Whether the user's configuration includes our file of this kind.
+    pub(super) fn is_used(&self, dump: &Dump, kind: &str) -> bool {
+        self.includes(dump).into_iter().any(|include| self.includes_kind(dump, include, kind))
     }
 
     /// Whether a server of the user's includes the location file; our control server does too.
@@ -107,9 +126,10 @@ impl Live<'_> {
         !self.locations(dump).is_empty()
     }
 
-    /// The user's blocks that include it.
+    /// The user's blocks that pass requests on through it.
     pub(super) fn locations<'d>(&self, dump: &'d Dump) -> Vec<&'d Directive> {
-        self.uses(dump).into_iter().map(|(_, block)| block).collect()
+        let uses = self.uses(dump).into_iter();
+        uses.filter(|(line, _)| !self.includes_kind(dump, line, "color")).map(|(_, block)| block).collect()
     }
 
     /// The user's lines that include it.
@@ -131,6 +151,7 @@ impl Live<'_> {
             if self.is_ours(dump, directive)
                 && let Some(block) = stack.last()
                 && block.arg(0) != Some(&control)
+                && dump.file_of(directive).is_some_and(|(path, _)| !self.is_own(path))
             {
                 found.push((directive, *block));
             }
@@ -155,7 +176,11 @@ impl Live<'_> {
             let expected = format!("this line in its location, in place of proxy_pass: {line}");
             return Err(self.missing(dump, found, expected));
         }
-        for location in locations {
+        for (include, location) in self.uses(dump) {
+            // Only where both are in one: elsewhere the colour is chosen before any location is.
+            if !self.includes_kind(dump, include, "location") {
+                continue;
+            }
             let at =
                 location.children().iter().position(|child| self.is_ours(dump, child)).unwrap_or_default();
             let place = location.arg(0).unwrap_or_default();

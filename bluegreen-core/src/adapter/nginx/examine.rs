@@ -207,12 +207,21 @@ impl Live<'_> {
     /// The user's line.
     async fn line(&self, dump: &Dump, findings: &mut Vec<Finding>) -> Result<(), ProxyError> {
         let to = render::include_line(self.app, &self.inside);
-        match self.adoption(dump).await?.line {
-            UserLine::Known(line) => {
-                let found = format!("`{}` goes to the application past the live switch", line.from);
-                let change = format!("bluegreen nginx install makes it `{to}`");
-                let at = format!("{}:{}", line.path, line.line);
-                findings.push(Finding::new(Severity::Blocks, "line", found, change).at(at));
+        let adoption = match self.adoption(dump).await {
+            Ok(adoption) => adoption,
+            Err(error) => {
+                findings.extend(refusal("line", error)?);
+                return Ok(());
+            }
+        };
+        match adoption.line {
+            UserLine::Known(lines) => {
+                for line in lines {
+                    let found = format!("`{}` goes to the application past the live switch", line.from);
+                    let change = format!("bluegreen nginx install makes it `{}`", line.to);
+                    let at = format!("{}:{}", line.path, line.line);
+                    findings.push(Finding::new(Severity::Blocks, "line", found, change).at(at));
+                }
             }
             UserLine::ByHand { reason, candidates } if candidates.is_empty() => {
                 let change = format!("put `{to}` into your server's location, in place of its proxy_pass");
