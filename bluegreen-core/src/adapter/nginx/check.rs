@@ -173,9 +173,11 @@ impl Live<'_> {
         let locations = self.locations(dump);
         if locations.is_empty() {
             let found = format!("no location includes the live switch of {}", self.app);
-            let expected = format!("this line in its location, in place of proxy_pass: {line}");
+            let expected =
+                "a proxy_pass to one of its places, and `bluegreen nginx install` to take it over".to_owned();
             return Err(self.missing(dump, found, expected));
         }
+        self.check_servers(dump)?;
         for (include, location) in self.uses(dump) {
             // Only where both are in one: elsewhere the colour is chosen before any location is.
             if !self.includes_kind(dump, include, "location") {
@@ -190,6 +192,34 @@ impl Live<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether each server with a line that was taken over chooses the colour before anything can end that.
+    fn check_servers(&self, dump: &Dump) -> Result<(), ProxyError> {
+        let ends = |said: &&Directive| matches!(said.name.as_str(), "if" | "rewrite" | "break" | "return");
+        let mut without = None;
+        dump.visit(&mut |directive, stack| {
+            let alone = self.includes_kind(dump, directive, "location")
+                || self.includes_kind(dump, directive, "color");
+            let Some(server) = stack.iter().find(|block| block.name == "server") else { return };
+            if without.is_some() || alone || !self.is_ours(dump, directive) {
+                return;
+            }
+            let first = dump
+                .level(server)
+                .into_iter()
+                .find(|said| ends(said) || self.includes_kind(dump, said, "color"));
+            without = (!first.is_some_and(|said| said.name == "include")).then_some(*server);
+        });
+        let Some(server) = without else { return Ok(()) };
+        let (path, _) = dump.file_of(server).unwrap_or_default();
+        let at = self.control.location(path, Some(server.line)).to_string();
+        let line = render::include(self.app, &self.inside, "color");
+        Err(unrecognized(
+            Path::new(&at),
+            "this server does not choose the colour",
+            format!("`{line}` first in it"),
+        ))
     }
 
     pub(super) fn public(&self, dump: &Dump) -> Option<PublicUrl> {
