@@ -44,7 +44,7 @@ fn main() {
         Way::new(LIVE, format!("include {};", include.display()), "–"),
         Way::new(
             "plain proxy_pass to the same upstream",
-            format!("proxy_pass http://bluegreen_{}_blue;", stage.app.replace(['-', '.'], "_")),
+            format!("proxy_pass http://bluegreen_{};", stage.app.replace(['-', '.'], "_")),
             "≥ 0.95",
         ),
         Way::new("plain proxy_pass to a single server", "proxy_pass http://single;".to_owned(), "–"),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bluegreen_core::adapter::nginx::ChosenLine;
 use bluegreen_core::model::{AppName, DeploymentId, ImageRef};
 use bluegreen_core::orchestrator::Goal;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -270,7 +271,17 @@ pub(crate) struct CancelArgs {
     pub(crate) wait: Duration,
 }
 
-/// `nginx install` and `nginx remove`.
+/// `nginx install`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct InstallArgs {
+    #[command(flatten)]
+    pub(crate) nginx: NginxArgs,
+    /// Take this line over, too: a proxy_pass that leads to the application where it runs now. May be repeated
+    #[arg(long = "line", value_name = "FILE:LINE")]
+    pub(crate) lines: Vec<ChosenLine>,
+}
+
+/// `nginx remove`, and most of `nginx install`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct NginxArgs {
     #[command(flatten)]
@@ -296,9 +307,10 @@ pub(crate) struct RetireArgs {
 /// `nginx …`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum NginxCommand {
-    /// Show the diff, write the include files and the one changed line, test, apply; put back on failure
-    Install(NginxArgs),
-    /// Take all of it out again: your line goes to the colour that serves, the files go; put back on failure
+    /// Show the diff, write the include files, take over each line that leads to the application, test, apply; put back
+    /// on failure. Clients and the application see no difference, or it is refused
+    Install(InstallArgs),
+    /// Take all of it out again: your lines as they were, naming what serves, the files go; put back on failure
     Remove(NginxArgs),
     /// Say whether this nginx can switch live, why not, and what to change; touches nothing
     Check(AppArgs),

@@ -88,7 +88,7 @@ fn files_of_ours_that_were_edited_by_hand_are_refused_with_what_would_change() {
 
 #[test]
 #[ignore = "needs Docker and nginx: ./scripts/test"]
-fn a_server_without_our_line_is_refused_with_the_very_line_to_add() {
+fn a_server_without_our_line_is_refused_with_what_puts_it_there() {
     let stage = Stage::with_v1(Kind::HostLive);
     let image = stage.image("v2", &AppImage::version("v2"));
     let site = stage.nginx.conf_dir().join("site.conf");
@@ -99,13 +99,10 @@ fn a_server_without_our_line_is_refused_with_the_very_line_to_add() {
         format!("server {{ listen @PORT@; location / {{ proxy_pass http://127.0.0.1:{blue}; }} }}\n");
     stage.nginx.write_conf("site.conf", &server).expect("a file");
     reload(&stage);
-    let line = format!("include {}/bluegreen/{}.location;", stage.nginx.conf_dir().display(), stage.app);
-    stage.refuses(&mut stage.command(&["deploy", "--image", &image]), &[&line]);
-    // The line is right: with it, it works.
-    let server = format!("server {{ listen @PORT@; location / {{ {line} }} }}\n");
-    stage.nginx.write_conf("site.conf", &server).expect("a file");
-    assert!(sound.contains(&line));
-    reload(&stage);
+    stage.refuses(&mut stage.command(&["deploy", "--image", &image]), &["bluegreen nginx install"]);
+    // The advice is right: with it, it works.
+    stage.bluegreen(&["nginx", "install"]).expect(0);
+    assert_ne!(sound, std::fs::read_to_string(&site).expect("the site"));
     stage.watched(&["v1", "v2"], || stage.bluegreen(&["deploy", "--image", &image]).expect(0));
     stage.serves("v2");
 }

@@ -2,13 +2,15 @@
 
 use std::fmt::Write as _;
 
-use bluegreen_core::adapter::nginx::{Examination, Finding, Installation, LineChange, Nginx, UserLine};
+use bluegreen_core::adapter::nginx::{
+    ChosenLine, Examination, Finding, Installation, LineChange, Nginx, UserLine,
+};
 use bluegreen_core::port::{FileChange, Holder, Journal as _, Lease, ProxyError};
 use bluegreen_core::state::Activity;
 use serde_json::{Value, json};
 
 use super::Context;
-use crate::args::{NginxArgs, NginxCommand};
+use crate::args::{InstallArgs, NginxArgs, NginxCommand};
 use crate::config::Mode;
 use crate::exit::Exit;
 use crate::output::Verdict;
@@ -19,18 +21,18 @@ use crate::{env, explain, ports};
 pub(super) fn nginx(cx: &Context, command: &NginxCommand) -> Verdict {
     match command {
         NginxCommand::Install(args) => {
-            with_nginx(cx, Some(Activity::InstallProxy), args, async |nginx, target| {
-                install(nginx, target, args).await
-            })
+            let InstallArgs { nginx, lines } = args;
+            let work = async |proxy: &Nginx, target: &Target| install(proxy, target, nginx).await;
+            with_nginx(cx, Some(Activity::InstallProxy), nginx, lines, work)
         }
         NginxCommand::Remove(args) => {
-            with_nginx(cx, Some(Activity::RemoveProxy), args, async |nginx, target| {
+            with_nginx(cx, Some(Activity::RemoveProxy), args, &[], async |nginx, target| {
                 remove(nginx, target, args).await
             })
         }
         NginxCommand::Check(app) => {
             let args = NginxArgs { app: app.clone(), dry_run: true };
-            with_nginx(cx, None, &args, async |nginx, target| {
+            with_nginx(cx, None, &args, &[], async |nginx, target| {
                 nginx.examine(&target.app.spec.name).await.map(|found| checked(target, &found))
             })
         }
@@ -74,13 +76,15 @@ fn with_nginx(
     cx: &Context,
     activity: Option<Activity>,
     args: &NginxArgs,
+    lines: &[ChosenLine],
     work: impl AsyncFnOnce(&Nginx, &Target) -> Result<Verdict, ProxyError>,
 ) -> Verdict {
     let command = activity.map_or("nginx check", Activity::as_str);
-    let target = match settings::target(&cx.global, &args.app) {
+    let mut target = match settings::target(&cx.global, &args.app) {
         Ok(target) => target,
         Err(error) => return explain::settings(command, &error, cx.out.is_styled()),
     };
+    target.app.nginx.lines = lines.to_vec();
     Context::block_on(command, async {
         // A deploy at the same time would move the flags under our feet.
         let _lease = match lock(cx, activity.filter(|_| !args.dry_run), &target).await {
@@ -129,9 +133,9 @@ pub(super) fn installed(
     text.push_str(&format!("nginx {version}: files {}, ", if *loaded { "loaded" } else { "not loaded" }));
     text.push_str(if *included { "included by your server\n" } else { "not yet included by your server\n" });
     if let UserLine::ByHand { reason, candidates } = &installation.user_line {
-        let _never_fails = writeln!(text, "your line is left to you: {reason}");
-        for LineChange { path, line, from, to, .. } in candidates {
-            let _never_fails = writeln!(text, "  {path}:{line}: `{from}` -> `{to}`");
+        let _never_fails = writeln!(text, "no line of yours was taken over: {reason}");
+        for LineChange { path, line, from, .. } in candidates {
+            let _never_fails = writeln!(text, "  {path}:{line}: `{from}`");
         }
     }
     text.push_str(done);
@@ -149,30 +153,36 @@ pub(super) fn installed(
     verdict.next = if pending || !loaded {
         Some(format!("bluegreen nginx install {}", target.again))
     } else {
-        by_hand(&installation.user_line, include_line)
+        by_hand(target, &installation.user_line)
     };
     verdict
 }
 
-/// What a person has to do about the line.
-fn by_hand(line: &UserLine, include_line: &str) -> Option<String> {
-    match line {
-        UserLine::ByHand { candidates, .. } => Some(match &candidates[..] {
-            [LineChange { path, line, to, .. }] => {
-                format!("make {path}:{line} say `{to}`, then nginx -t && nginx -s reload")
-            }
-            _ => format!(
-                "in your server's location, in place of proxy_pass: {include_line} (then nginx -t && nginx -s reload)"
-            ),
-        }),
-        _ => None,
-    }
+/// What a person has to do about the line: the command that takes it over, tested as any install is.
+fn by_hand(target: &Target, line: &UserLine) -> Option<String> {
+    let UserLine::ByHand { candidates, .. } = line else { return None };
+    let again = &target.again;
+    Some(match &candidates[..] {
+        [] => {
+            let place = &target.app.spec.slots.blue.endpoint;
+            format!(
+                "have a location of your server pass requests on to {place}, then bluegreen nginx install {again}"
+            )
+        }
+        [LineChange { path, line, .. }] => format!("bluegreen nginx install {again} --line {path}:{line}"),
+        _ => format!(
+            "bluegreen nginx install {again} --line FILE:LINE, with the one above that is this application's"
+        ),
+    })
 }
 
 fn line_as_json(line: &UserLine) -> Value {
     let one = |change: &LineChange| json!({ "path": change.path, "line": change.line, "from": change.from, "to": change.to });
     match line {
-        UserLine::Known(change) => json!({ "state": "known", "candidates": [one(change)] }),
+        UserLine::Known(changes) => {
+            let candidates: Vec<Value> = changes.iter().map(one).collect();
+            json!({ "state": "known", "candidates": candidates })
+        }
         UserLine::ByHand { reason, candidates } => {
             let candidates: Vec<Value> = candidates.iter().map(one).collect();
             json!({ "state": "by-hand", "reason": reason, "candidates": candidates })

@@ -5,7 +5,9 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bluegreen_core::adapter::nginx::{HostNginx, Mode as CoreMode, Place, Protocol, PublicUrl, Site};
+use bluegreen_core::adapter::nginx::{
+    ChosenLine, HostNginx, Mode as CoreMode, Place, Protocol, PublicUrl, Site,
+};
 use bluegreen_core::model::{InstanceName, Slots};
 
 use super::reader::{Item, Section};
@@ -38,6 +40,8 @@ pub(crate) struct NginxSettings {
     pub(crate) protocol: Protocol,
     /// Idle connections that nginx keeps to each colour.
     pub(crate) keepalive: Option<NonZeroU16>,
+    /// Lines that an install takes over because the command line says so.
+    pub(crate) lines: Vec<ChosenLine>,
     /// How long a run of its command, a reload and a request may take.
     pub(crate) timeouts: [Option<Duration>; 3],
 }
@@ -53,6 +57,7 @@ impl Default for NginxSettings {
             url: None,
             protocol: Protocol::Http,
             keepalive: None,
+            lines: Vec::new(),
             timeouts: [None; 3],
         }
     }
@@ -80,6 +85,7 @@ impl NginxSettings {
         site.public.clone_from(&self.url);
         site.protocol = self.protocol;
         site.keepalive = self.keepalive;
+        site.lines.clone_from(&self.lines);
         let [command, reload, request] = self.timeouts;
         site.command_timeout = command.unwrap_or(site.command_timeout);
         site.reload_timeout = reload.unwrap_or(site.reload_timeout);

@@ -37,12 +37,13 @@ async fn the_one_line_is_taken_over_and_given_back() {
     let found = proxy.examine(&rig.app).await.unwrap();
     assert_eq!((found.can_switch(), codes(&found)), (false, vec!["files", "line"]), "{found:?}");
     let planned = proxy.installation(&rig.app).await.unwrap();
-    let UserLine::Known(line) = &planned.user_line else { panic!("{planned:?}") };
+    let UserLine::Known(lines) = &planned.user_line else { panic!("{planned:?}") };
+    let [line] = &lines[..] else { panic!("{lines:?}") };
     assert_eq!((line.path.as_str(), line.line), (rig.path(SITE).to_str().unwrap(), 5));
     assert_eq!(rig.files(), before, "nothing was touched");
     // Fresh connections lose nothing by the one reload, and nobody meets a 503 or the other colour.
     let load = Load::start(rig.port, &[("GET", false, 3), ("POST", false, 2)]);
-    assert_eq!(proxy.install(&rig.app).await.unwrap().len(), 5);
+    assert_eq!(proxy.install(&rig.app).await.unwrap().len(), 8);
     tokio::time::sleep(Duration::from_millis(100)).await;
     let (asked, failures) = load.end().await;
     assert!(asked > 20 && failures.is_empty(), "{asked} asked, {failures:?}");
@@ -50,18 +51,20 @@ async fn the_one_line_is_taken_over_and_given_back() {
     assert_eq!((active.color, active.settled), (Some(Color::Green), true), "{}", active.evidence);
     assert_eq!(rig.color().await, "green");
     let text = fs::read(rig.path(SITE)).unwrap();
-    let include = format!("include {}/bluegreen/web-api.location;", rig.path("conf.d").display());
-    assert_eq!(text, site(&rig, &include), "every other byte stays");
+    let ours = format!("include {}/bluegreen/web-api", rig.path("conf.d").display());
+    let mut expected = String::from_utf8_lossy(&site(&rig, &format!("{ours}.line-1;"))).into_owned();
+    expected = expected.replacen("  listen", &format!("  {ours}.color;\n  listen"), 1);
+    assert_eq!(String::from_utf8_lossy(&text), expected, "every other byte stays");
     assert_eq!(fs::metadata(rig.path(SITE)).unwrap().mode() & 0o777, 0o640);
     let found = proxy.examine(&rig.app).await.unwrap();
     assert_eq!((found.can_switch(), found.findings.len()), (true, 0), "{found:?}");
     assert_eq!(proxy.install(&rig.app).await.unwrap(), []);
     rig.go(&proxy, Color::Blue).await;
     let preview = proxy.preview_removal(&rig.app).await.unwrap();
-    assert_eq!(preview.len(), 5);
+    assert_eq!(preview.len(), 8);
     assert_eq!(proxy.remove(&rig.app).await.unwrap(), preview);
     assert_eq!(rig.files().into_keys().collect::<Vec<_>>(), ["site.conf"]);
-    let plain = format!("proxy_pass http://{};", rig.slots.blue.endpoint);
+    let plain = format!("proxy_pass http://{}/;", rig.slots.blue.endpoint);
     assert_eq!(fs::read(rig.path(SITE)).unwrap(), site(&rig, &plain));
     assert_eq!(rig.color().await, "blue");
 }
@@ -92,17 +95,20 @@ async fn whatever_fails_is_put_back_byte_for_byte() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs nginx: ./scripts/test"]
 async fn where_it_cannot_be_sure_the_line_is_a_persons() {
-    let rig = with(|rig| format!("proxy_pass http://{}/app/;", rig.slots.green.endpoint)).await;
+    let rig = with(|rig| format!("proxy_pass http://{};", rig.slots.blue.endpoint)).await;
     let mut rig = rig;
     // Only one colour runs: it is the one to serve when the person has changed the line.
     rig.slots.blue.endpoint = format!("127.0.0.1:{}", free_port()).parse().unwrap();
     let proxy = rig.live(free_port());
     let text = fs::read(rig.path(SITE)).unwrap();
-    assert_eq!(proxy.install(&rig.app).await.unwrap().len(), 4);
+    assert_eq!(proxy.install(&rig.app).await.unwrap().len(), 5);
     assert_eq!(fs::read(rig.path(SITE)).unwrap(), text);
     let planned = proxy.installation(&rig.app).await.unwrap();
     let UserLine::ByHand { reason, candidates } = &planned.user_line else { panic!("{planned:?}") };
-    assert!(reason.contains("/app/") && candidates.len() == 1 && candidates[0].line == 5, "{planned:?}");
+    assert!(
+        reason.contains("no proxy_pass goes to") && candidates.len() == 1 && candidates[0].line == 5,
+        "{planned:?}"
+    );
     let found = proxy.examine(&rig.app).await.unwrap();
     assert_eq!(codes(&found), ["line"], "{found:?}");
     write(rig.path(SITE), site(&rig, &planned.include_line));
@@ -116,7 +122,7 @@ async fn where_it_cannot_be_sure_the_line_is_a_persons() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs nginx: ./scripts/test"]
-async fn a_name_is_trusted_only_where_it_leads_to_the_same_place() {
+async fn until_the_first_release_requests_go_where_they_went_by_name() {
     // A container's name that nginx resolves, at an address that no container has: the runtime knows none.
     let rig = with(|_| "return 204;".to_owned()).await;
     let mut rig = rig;
@@ -130,9 +136,16 @@ async fn a_name_is_trusted_only_where_it_leads_to_the_same_place() {
     // The same name, with the place of the live switch elsewhere, where nobody answers.
     rig.slots.green.endpoint = format!("127.0.0.1:{}", free_port()).parse().unwrap();
     rig.slots.blue.endpoint = format!("127.0.0.1:{}", free_port()).parse().unwrap();
-    let planned = rig.live(free_port()).installation(&rig.app).await.unwrap();
-    let UserLine::ByHand { reason, .. } = &planned.user_line else { panic!("{planned:?}") };
-    assert!(reason.contains("nothing answers"), "{reason}");
+    let proxy = rig.live(free_port());
+    proxy.install(&rig.app).await.unwrap();
+    let active = proxy.active(&rig.app).await.unwrap();
+    assert_eq!((active.color, rig.color().await.as_str()), (None, "green"), "{}", active.evidence);
+    assert!(active.evidence.contains(&format!("127.0.0.1:{port}, as before")), "{}", active.evidence);
+    proxy.remove(&rig.app).await.unwrap();
+    assert_eq!(
+        fs::read(rig.path(SITE)).unwrap(),
+        site(&rig, &format!("proxy_pass http://localhost:{port};"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,7 +166,7 @@ async fn what_hinders_or_weakens_a_switch_is_found_with_its_place() {
         (finding.severity, finding.place.clone().unwrap_or_default())
     };
     let place = |file: &str, line: usize| format!("{}:{line}", rig.path(file).display());
-    assert_eq!(at("open-file-cache"), (Severity::Blocks, place(SITE, 6)));
+    assert_eq!(at("line"), (Severity::Blocks, place(SITE, 6)));
     assert_eq!(at("upstream-keepalive"), (Severity::Weakens, place("conf.d/left.conf", 1)));
     assert_eq!(at("files").0, Severity::Blocks);
     // Elsewhere than where nginx looks, and by a name.
@@ -192,4 +205,78 @@ async fn a_listener_that_only_speaks_tls_limits_the_proof() {
     write(rig.path(SITE), tls.replace(&format!("{port};"), &format!("{};", rig.port)));
     let found = proxy.examine(&rig.app).await.unwrap();
     assert_eq!((codes(&found), found.can_switch()), (vec!["tls-only"], true), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs nginx: ./scripts/test"]
+async fn from_the_line_of_a_person_to_the_last_release_and_back_nobody_is_lost() {
+    // The application runs somewhere else than where releases will be: the green one's stand-in, on a port of its own.
+    let rig = with(|_| "return 204;".to_owned()).await;
+    let mut rig = rig;
+    let elsewhere = rig.slots.green.endpoint.clone();
+    let other = Rig::start(|rig| write(rig.path(SITE), site(rig, "return 204;"))).await;
+    rig.slots = other.slots.clone();
+    write(rig.path(SITE), site(&rig, &format!("proxy_pass http://{elsewhere};")));
+    rig.reload();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let before = rig.files();
+    let mut settings = rig.site(Mode::Live { dir: rig.path("conf.d"), control_port: free_port() });
+    let unsure = rig.proxy_of(settings.clone()).installation(&rig.app).await.unwrap();
+    assert!(matches!(unsure.user_line, UserLine::ByHand { .. }), "{unsure:?}");
+    settings.lines = vec![format!("{}:5", rig.path(SITE).display()).parse().unwrap()];
+    let proxy = rig.proxy_of(settings);
+    let load = Load::start(rig.port, &[("GET", false, 3), ("POST", false, 2)]);
+    proxy.install(&rig.app).await.unwrap();
+    let active = proxy.active(&rig.app).await.unwrap();
+    assert_eq!((active.color, rig.color().await.as_str()), (None, "green"), "{}", active.evidence);
+    proxy.check(&rig.app).await.unwrap();
+    rig.go(&proxy, Color::Blue).await;
+    assert_eq!(rig.color().await, "blue", "the first deploy");
+    proxy.switch(&rig.app, None).await.unwrap();
+    assert_eq!(rig.color().await, "green", "taken back to what was there");
+    for to in [Color::Blue, Color::Green, Color::Blue] {
+        rig.go(&proxy, to).await;
+    }
+    proxy.remove(&rig.app).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let (asked, failures) = load.end().await;
+    eprintln!("{asked} requests from install to removal, {} failed", failures.len());
+    assert!(asked > 100 && failures.is_empty(), "{asked} asked, {failures:?}");
+    assert_eq!(
+        fs::read(rig.path(SITE)).unwrap(),
+        site(&rig, &format!("proxy_pass http://{};", rig.slots.blue.endpoint))
+    );
+    // And back at once: nothing was ever released.
+    write(rig.path(SITE), &before["site.conf"]);
+    rig.reload();
+    proxy.install(&rig.app).await.unwrap();
+    proxy.remove(&rig.app).await.unwrap();
+    assert_eq!(rig.files(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs nginx: ./scripts/test"]
+async fn what_a_preview_accepts_an_install_carries_out() {
+    // All that lies in the directory is included: our folder would be, too.
+    let rig = with(|rig| format!("proxy_pass http://{};", rig.slots.green.endpoint)).await;
+    let main = fs::read_to_string(rig.path("nginx.conf")).unwrap();
+    write(rig.path("nginx.conf"), main.replace("conf.d/*.conf", "conf.d/*"));
+    rig.reload();
+    let before = rig.files();
+    let proxy = rig.live(free_port());
+    let planned = proxy.installation(&rig.app).await.unwrap_err();
+    let done = proxy.install(&rig.app).await.unwrap_err();
+    assert_eq!(planned.to_string(), done.to_string());
+    assert!(matches!(planned, ProxyError::Unrecognized { .. }), "{planned:?}");
+    assert_eq!(rig.files(), before);
+    // What only nginx itself can tell: an upstream of this name is there already. Its words name the real file.
+    write(rig.path("nginx.conf"), &main);
+    write(rig.path("conf.d/x.conf"), "# ours?\nupstream bluegreen_web_api { server 127.0.0.1:1; }\n");
+    let before = rig.files();
+    let planned = proxy.installation(&rig.app).await.unwrap_err();
+    let ProxyError::Refused { reason } = &planned else { panic!("{planned:?}") };
+    assert!(reason.contains(&format!("{}:2", rig.path("conf.d/x.conf").display())), "{reason}");
+    assert_eq!(proxy.install(&rig.app).await.unwrap_err().to_string(), planned.to_string());
+    assert_eq!(rig.files(), before);
+    assert_eq!(rig.color().await, "green");
 }

@@ -19,7 +19,7 @@ async fn installed() -> (Rig, u16) {
     let rig = Rig::start(|rig| write(rig.path("conf.d/site.conf"), rig.server("return 204;"))).await;
     let control = free_port();
     let proxy = rig.live(control);
-    assert_eq!(proxy.install(&rig.app).await.unwrap().len(), 4);
+    assert_eq!(proxy.install(&rig.app).await.unwrap().len(), 5);
     write(rig.path("conf.d/site.conf"), rig.server(&include(&rig)));
     rig.reload();
     // The earlier workers take connections for another 100 ms.

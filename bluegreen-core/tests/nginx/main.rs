@@ -8,4 +8,5 @@ mod client;
 mod live;
 mod rewrite;
 mod rig;
+mod sites;
 mod ways;

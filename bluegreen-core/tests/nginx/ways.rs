@@ -30,14 +30,26 @@ async fn live_a_variable_in_another_location_is_seen_until_it_has_our_line() {
     let api = |rig: &Rig| format!("set $backend http://{}; proxy_pass $backend;", rig.slots.blue.endpoint);
     let rig = Rig::start(|rig| write(rig.path("conf.d/site.conf"), site(rig, &api(rig)))).await;
     let proxy = rig.live(free_port());
+    // Not even the install is made, which a deploy could not follow.
+    let before = rig.files();
+    let refused = proxy.install(&rig.app).await;
+    assert!(matches!(refused, Err(ProxyError::SecondWay { .. })), "{refused:?}");
+    assert_eq!(rig.files(), before);
+    // One that comes later is seen all the same.
+    write(rig.path("conf.d/site.conf"), site(&rig, "return 204;"));
+    rig.reload();
     proxy.install(&rig.app).await.unwrap();
+    let text = std::fs::read_to_string(rig.path("conf.d/site.conf")).unwrap();
+    write(rig.path("conf.d/site.conf"), text.replace("return 204;", &api(&rig)));
+    rig.reload();
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     let found = ways(&proxy, &rig).await;
-    assert_eq!(at(&found), [("site.conf".to_owned(), Some(4)), ("site.conf".to_owned(), Some(4))]);
+    assert_eq!(at(&found), [("site.conf".to_owned(), Some(5)), ("site.conf".to_owned(), Some(5))]);
     assert_eq!(found[0].colors, [Color::Blue]);
     let examined = proxy.examine(&rig.app).await.unwrap();
     assert!(!examined.can_switch(), "{examined:?}");
     assert!(examined.findings.iter().any(|finding| finding.code == "second-way"), "{examined:?}");
-    let line = proxy.installation(&rig.app).await.unwrap().include_line;
+    let line = format!("include {}/bluegreen/web-api.location;", rig.path("conf.d").display());
     let text = std::fs::read_to_string(rig.path("conf.d/site.conf")).unwrap();
     write(rig.path("conf.d/site.conf"), text.replace(&api(&rig), &line));
     rig.reload();

@@ -97,12 +97,31 @@ impl Live<'_> {
         })
     }
 
+    /// Whether this includes a file of ours that passes requests on, or chooses the colour for that.
     pub(super) fn is_ours(&self, dump: &Dump, directive: &Directive) -> bool {
-        let ours = format!("/{}", render::folder_file(self.app, "location"));
+        let lead = format!("/{}", render::folder_file(self.app, "line-"));
+        let numbered = |path: &str| {
+            path.rsplit_once(&lead)
+                .is_some_and(|(_, number)| number.bytes().all(|byte| byte.is_ascii_digit()))
+        };
+        self.includes_kind(dump, directive, "location")
+            || self.includes_kind(dump, directive, "color")
+            || directive.name == "include"
+                && directive.arg(0).is_some_and(|pattern| dump.included(pattern).any(numbered))
+    }
+
+    /// Whether this includes our file of this kind.
+    pub(super) fn includes_kind(&self, dump: &Dump, directive: &Directive, kind: &str) -> bool {
+        let ours = format!("/{}", render::folder_file(self.app, kind));
         directive.name == "include"
             && directive
                 .arg(0)
                 .is_some_and(|pattern| dump.included(pattern).any(|path| path.ends_with(&ours)))
+    }
+
+    /// Whether the user's configuration includes our file of this kind.
+    pub(super) fn is_used(&self, dump: &Dump, kind: &str) -> bool {
+        self.includes(dump).into_iter().any(|include| self.includes_kind(dump, include, kind))
     }
 
     /// Whether a server of the user's includes the location file; our control server does too.
@@ -110,9 +129,10 @@ impl Live<'_> {
         !self.locations(dump).is_empty()
     }
 
-    /// The user's blocks that include it.
+    /// The user's blocks that pass requests on through it.
     pub(super) fn locations<'d>(&self, dump: &'d Dump) -> Vec<&'d Directive> {
-        self.uses(dump).into_iter().map(|(_, block)| block).collect()
+        let uses = self.uses(dump).into_iter();
+        uses.filter(|(line, _)| !self.includes_kind(dump, line, "color")).map(|(_, block)| block).collect()
     }
 
     /// The user's lines that include it.
@@ -134,6 +154,7 @@ impl Live<'_> {
             if self.is_ours(dump, directive)
                 && let Some(block) = stack.last()
                 && block.arg(0) != Some(&control)
+                && dump.file_of(directive).is_some_and(|(path, _)| !self.is_own(path))
             {
                 found.push((directive, *block));
             }
@@ -155,10 +176,16 @@ impl Live<'_> {
         let locations = self.locations(dump);
         if locations.is_empty() {
             let found = format!("no location includes the live switch of {}", self.app);
-            let expected = format!("this line in its location, in place of proxy_pass: {line}");
+            let expected =
+                "a proxy_pass to one of its places, and `bluegreen nginx install` to take it over".to_owned();
             return Err(self.missing(dump, found, expected));
         }
-        for location in locations {
+        self.check_servers(dump)?;
+        for (include, location) in self.uses(dump) {
+            // Only where both are in one: elsewhere the colour is chosen before any location is.
+            if !self.includes_kind(dump, include, "location") {
+                continue;
+            }
             let at =
                 location.children().iter().position(|child| self.is_ours(dump, child)).unwrap_or_default();
             let place = location.arg(0).unwrap_or_default();
@@ -168,6 +195,34 @@ impl Live<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether each server with a line that was taken over chooses the colour before anything can end that.
+    fn check_servers(&self, dump: &Dump) -> Result<(), ProxyError> {
+        let ends = |said: &&Directive| matches!(said.name.as_str(), "if" | "rewrite" | "break" | "return");
+        let mut without = None;
+        dump.visit(&mut |directive, stack| {
+            let alone = self.includes_kind(dump, directive, "location")
+                || self.includes_kind(dump, directive, "color");
+            let Some(server) = stack.iter().find(|block| block.name == "server") else { return };
+            if without.is_some() || alone || !self.is_ours(dump, directive) {
+                return;
+            }
+            let first = dump
+                .level(server)
+                .into_iter()
+                .find(|said| ends(said) || self.includes_kind(dump, said, "color"));
+            without = (!first.is_some_and(|said| said.name == "include")).then_some(*server);
+        });
+        let Some(server) = without else { return Ok(()) };
+        let (path, _) = dump.file_of(server).unwrap_or_default();
+        let at = self.control.location(path, Some(server.line)).to_string();
+        let line = render::include(self.app, &self.inside, "color");
+        Err(unrecognized(
+            Path::new(&at),
+            "this server does not choose the colour",
+            format!("`{line}` first in it"),
+        ))
     }
 
     pub(super) fn public(&self, dump: &Dump) -> Option<PublicUrl> {

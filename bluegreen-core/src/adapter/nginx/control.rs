@@ -176,6 +176,18 @@ impl<'a> Control<'a> {
         Ok(if ran.success() { Ok(()) } else { Err(ran.output.trim().to_owned()) })
     }
 
+    /// The same of another main file, as nginx sees it.
+    pub(super) async fn test_of(&self, main: &str) -> Result<Result<(), String>, ProxyError> {
+        // The last one counts.
+        let ran = self.tested(&["-t", "-q", "-c", main]).await?;
+        Ok(if ran.success() { Ok(()) } else { Err(ran.output.trim().to_owned()) })
+    }
+
+    /// Whether it runs in a container, with files of its own.
+    pub(super) fn is_contained(&self) -> bool {
+        matches!(self.place, Found::Container { .. })
+    }
+
     /// Asks nginx to reload, which it refuses when the files are broken; then gives what it printed.
     pub(super) async fn reload(&self) -> Result<Result<(), String>, ProxyError> {
         let ran = self.run(self.as_master().await?, &["-s", "reload"]).await?;
@@ -366,6 +378,20 @@ impl<'a> Control<'a> {
             Found::Host(_) => None,
             Found::Container { instance, .. } => instance.ip,
         }
+    }
+
+    /// The address of another container on a network where nginx is, too.
+    pub(super) fn seen(&self, other: &Instance) -> Option<IpAddr> {
+        if !other.is_running() {
+            return None;
+        }
+        let shared = |network: &String| match &self.place {
+            Found::Container { instance, .. } if instance.ip.is_some() => {
+                instance.networks.contains_key(network)
+            }
+            _ => true,
+        };
+        other.networks.iter().find(|(network, _)| shared(network)).map(|(_, ip)| *ip)
     }
 
     /// The addresses that our requests to nginx come from: on each of its networks, this host's own.

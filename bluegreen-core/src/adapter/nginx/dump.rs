@@ -106,6 +106,11 @@ impl Dump {
         Self { files }
     }
 
+    /// All of them.
+    pub(super) fn files(&self) -> &[File] {
+        &self.files
+    }
+
     /// The path of the main file.
     pub(super) fn main(&self) -> &str {
         self.files.first().map_or("nginx.conf", |file| &file.path)
@@ -177,6 +182,19 @@ impl Dump {
         takes
     }
 
+    /// The include, by a pattern, that would take this path for one of its files.
+    pub(super) fn taking(&self, path: &str) -> Option<(&Directive, &str)> {
+        let mut found = None;
+        self.visit(&mut |directive, _| {
+            if let ("include", Some(pattern)) = (directive.name.as_str(), directive.arg(0))
+                && pattern::matches(&absolute(self.main(), pattern), path)
+            {
+                found = Some((directive, pattern));
+            }
+        });
+        found
+    }
+
     /// The paths that an include which was written as `pattern` takes.
     pub(super) fn included(&self, pattern: &str) -> impl Iterator<Item = &str> {
         self.matching(pattern).map(|file| file.path.as_str())
@@ -185,6 +203,30 @@ impl Dump {
     fn matching(&self, pattern: &str) -> impl Iterator<Item = &File> {
         let pattern = Pattern::new(&absolute(self.main(), pattern));
         self.files.iter().filter(move |file| pattern.takes(&file.path))
+    }
+
+    /// What a block of this dump says itself, includes followed.
+    pub(super) fn level<'a>(&'a self, block: &'a Directive) -> Vec<&'a Directive> {
+        let mut found = Vec::new();
+        let included = &mut Included::default();
+        self.visit_all(block.children(), &mut Vec::new(), included, &mut |directive, stack| {
+            found.extend(stack.is_empty().then_some(directive));
+        });
+        found
+    }
+
+    /// Which one a directive is of all in its file, in the order of the text.
+    pub(super) fn ordinal(&self, wanted: &Directive) -> Option<usize> {
+        self.files.iter().find_map(|file| {
+            let (mut at, mut found) = (0, None);
+            for directive in &file.directives {
+                directive.walk("", &mut |directive, _| {
+                    found = found.or(std::ptr::eq(directive, wanted).then_some(at));
+                    at += 1;
+                });
+            }
+            found
+        })
     }
 
     /// Calls `visit` with each directive as nginx meets it, includes followed, and the blocks that it stands in,

@@ -156,6 +156,9 @@ fn unread(control: &Control<'_>, dump: &Dump, findings: &mut Vec<Finding>) {
     }
 }
 
+/// What takes lines over, tested before it says that it can.
+const INSTALL: &str = "bluegreen nginx install";
+
 impl Live<'_> {
     pub(super) async fn examine(&self) -> Result<Examination, ProxyError> {
         self.control.master().await?;
@@ -187,10 +190,10 @@ impl Live<'_> {
             findings.push(Finding::new(Severity::Blocks, "directory", found, change).at(self.main(&dump)));
         } else if let Some(change) = self.changes(&rendered)?.first() {
             let found = format!("the files are not installed: an install would {}", change.summary);
-            findings.push(Finding::new(Severity::Blocks, "files", found, "bluegreen nginx install"));
+            findings.push(Finding::new(Severity::Blocks, "files", found, INSTALL));
         } else if self.generation().await.as_ref() != Some(&rendered.generation) {
             let found = "the files are there, and nginx has not loaded them";
-            findings.push(Finding::new(Severity::Blocks, "reload", found, "bluegreen nginx install"));
+            findings.push(Finding::new(Severity::Blocks, "reload", found, INSTALL));
         }
         self.line(&dump, &mut findings).await?;
         self.beside(&dump, version, &mut findings);
@@ -206,26 +209,34 @@ impl Live<'_> {
 
     /// The user's line.
     async fn line(&self, dump: &Dump, findings: &mut Vec<Finding>) -> Result<(), ProxyError> {
-        let to = render::include_line(self.app, &self.inside);
-        match self.adoption(dump).await?.line {
-            UserLine::Known(line) => {
-                let found = format!("`{}` goes to the application past the live switch", line.from);
-                let change = format!("bluegreen nginx install makes it `{to}`");
-                let at = format!("{}:{}", line.path, line.line);
-                findings.push(Finding::new(Severity::Blocks, "line", found, change).at(at));
+        let adoption = match self.adoption(dump).await {
+            Ok(adoption) => adoption,
+            Err(error) => {
+                findings.extend(refusal("line", error)?);
+                return Ok(());
+            }
+        };
+        match adoption.line {
+            UserLine::Known(lines) => {
+                for line in lines {
+                    let found = format!("`{}` goes to the application past the live switch", line.from);
+                    let change = format!("{INSTALL} makes it `{}`", line.to);
+                    let at = format!("{}:{}", line.path, line.line);
+                    findings.push(Finding::new(Severity::Blocks, "line", found, change).at(at));
+                }
             }
             UserLine::ByHand { reason, candidates } if candidates.is_empty() => {
-                let change = format!("put `{to}` into your server's location, in place of its proxy_pass");
+                let place = &self.site.slots.blue.endpoint;
+                let change =
+                    format!("have a location of your server pass requests on to {place}, then {INSTALL}");
                 findings.push(Finding::new(Severity::Blocks, "line", reason, change).at(self.main(dump)));
             }
             UserLine::ByHand { reason, candidates } => {
-                // In one location nginx takes this only once, and ours must be the one.
-                let code = if reason.contains("open_file_cache") { "open-file-cache" } else { "line" };
                 for line in candidates {
                     let found = format!("`{}`: {reason}", line.from);
-                    let change = format!("if this is the one, make it `{to}`");
                     let at = format!("{}:{}", line.path, line.line);
-                    findings.push(Finding::new(Severity::Blocks, code, found, change).at(at));
+                    let change = format!("if this is the one: {INSTALL} --line {at}");
+                    findings.push(Finding::new(Severity::Blocks, "line", found, change).at(at));
                 }
             }
             UserLine::InPlace => {
@@ -245,10 +256,8 @@ impl Live<'_> {
 
     /// What else of the user's leads to the same places.
     fn past(&self, dump: &Dump, findings: &mut Vec<Finding>) {
-        let change = format!(
-            "let its location have `{}` in its place, or take it out",
-            render::include_line(self.app, &self.inside)
-        );
+        let change =
+            format!("name the address itself in its proxy_pass, which {INSTALL} takes over, or take it out");
         for way in self.ways(dump) {
             let told = self.control.way(&way);
             let at = Some(told.at.to_string());

@@ -1,5 +1,6 @@
 //! Live mode: putting its files into nginx's directory, taking them out, and looking whether all is in place.
 
+use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,11 +13,14 @@ use crate::adapter::atomic;
 use crate::model::Color;
 use crate::port::{FileChange, ProxyError};
 
-use super::control::other;
+use super::control::{other, unrecognized};
+use super::dump::Dump;
+use super::edit::Edit;
 use super::live::{Flag, Live};
 use super::process::{self, Worker};
 use super::render::{self, Rendered};
-use super::userline::{Edit, UserLine};
+use super::syntax::Directive;
+use super::userline::UserLine;
 use super::{PublicUrl, public, unified};
 
 /// How live mode is installed in an nginx.
@@ -106,11 +110,12 @@ impl Live<'_> {
     }
 
     pub(super) async fn installation(&self) -> Result<Installation, ProxyError> {
-        let rendered = self.rendered()?;
         let (dump, version) = self.control.dump().await?;
-        let mut changes = self.changes(&rendered)?;
         let adoption = self.adoption(&dump).await?;
-        changes.extend(adoption.edit.as_ref().map(Edit::change));
+        let rendered = self.rendered_with(&adoption.taken)?;
+        self.try_install(&dump, &rendered, &adoption.edits).await?;
+        let mut changes = self.changes(&rendered)?;
+        changes.extend(adoption.edits.iter().map(Edit::change));
         Ok(Installation {
             changes,
             loaded: self.generation().await.as_ref() == Some(&rendered.generation),
@@ -122,31 +127,56 @@ impl Live<'_> {
     }
 
     pub(super) async fn install(&self) -> Result<Vec<FileChange>, ProxyError> {
-        let rendered = self.rendered()?;
         self.check_slots()?;
         let master = self.control.master().await?;
         let (dump, _) = self.control.dump().await?;
         let adoption = self.adoption(&dump).await?;
+        let rendered = self.rendered_with(&adoption.taken)?;
+        self.try_install(&dump, &rendered, &adoption.edits).await?;
         let mut changes = self.changes(&rendered)?;
-        changes.extend(adoption.edit.as_ref().map(Edit::change));
+        changes.extend(adoption.edits.iter().map(Edit::change));
         let earlier = self.generation().await;
         if changes.is_empty() && earlier.as_ref() == Some(&rendered.generation) {
             return Ok(changes);
         }
         let first = !self.has("location")?;
-        let edits: Vec<&Edit> = adoption.edit.iter().collect();
+        let edits = &adoption.edits;
         let paths = self.paths(&rendered).into_iter().chain(edits.iter().map(|edit| edit.path.clone()));
         let before = self.remember(paths)?;
-        // Before anything is loaded that looks at them: with no flag at all the first colour would be served, and a
-        // line of the user's that is exchanged must go on to the colour that it goes to now.
-        let flags = if first || !edits.is_empty() { self.steps(adoption.serves)? } else { Vec::new() };
-        let written = self.write(&rendered, &flags, &edits).map_err(other("write nginx's files"));
-        let serves = adoption.serves.filter(|_| !edits.is_empty());
-        let wanted = Wanted { generation: Some(&rendered.generation), serves, answers: None };
+        // Before anything is loaded that looks at them: with no flag at all the first colour would be served, and the
+        // lines of the user's that are exchanged must go on to where they go now.
+        let begins = adoption.begins.filter(|_| first || !edits.is_empty());
+        let flags = begins.map_or(Ok(Vec::new()), |begins| self.steps(begins.color))?;
+        // What answers a client before must do so after; what does not need not.
+        let public = if edits.is_empty() { None } else { self.answering(&dump, &adoption.line).await };
+        let written = self.write(&rendered, &flags, edits).map_err(other("write nginx's files"));
+        let serves = begins.and_then(|begins| begins.color).filter(|_| !edits.is_empty());
+        let wanted = Wanted { generation: Some(&rendered.generation), serves, answers: public.as_ref() };
         self.settle(master, &before, written, earlier, wanted).await.map(|()| changes)
     }
 
-    fn write(&self, rendered: &Rendered, flags: &[Flag], edits: &[&Edit]) -> io::Result<()> {
+    /// Where a client has an answer now, of the servers in which these lines stand.
+    async fn answering(&self, dump: &Dump, line: &UserLine) -> Option<PublicUrl> {
+        let UserLine::Known(lines) = line else { return None };
+        let url = match &self.site.public {
+            Some(url) => url.clone(),
+            None => {
+                let ours = |directive: &Directive, _: &str| {
+                    directive.name == self.site.protocol.directive()
+                        && lines.iter().any(|line| {
+                            line.line == directive.line
+                                && dump
+                                    .file_of(directive)
+                                    .is_some_and(|(path, _)| self.outside(path) == line.path)
+                        })
+                };
+                public::find(&self.control, dump, &ours)?
+            }
+        };
+        public::ask(self.site, &url).await.ok().map(|_| url)
+    }
+
+    fn write(&self, rendered: &Rendered, flags: &[Flag], edits: &[Edit]) -> io::Result<()> {
         let folder = self.dir.join(render::FOLDER);
         match fs::create_dir(&folder) {
             Ok(()) => {
@@ -163,11 +193,33 @@ impl Live<'_> {
         for (name, text) in &rendered.files {
             atomic::replace(&self.dir.join(name), text.as_bytes(), None)?;
         }
-        edits.iter().try_for_each(|edit| exchange(edit))
+        edits.iter().try_for_each(Edit::write)
+    }
+
+    /// Has nginx test what an install would write, where that is more than what it runs with.
+    async fn try_install(&self, dump: &Dump, rendered: &Rendered, edits: &[Edit]) -> Result<(), ProxyError> {
+        let folder = self.inside.join(render::FOLDER);
+        if let Some((include, pattern)) = dump.taking(&folder.display().to_string()) {
+            let (path, _) = dump.file_of(include).unwrap_or_default();
+            let at = format!("{}:{}", self.outside(path), include.line);
+            let found =
+                format!("`include {pattern};` would take our directory {} for a file", folder.display());
+            let expected = format!("{}/*.conf there", self.inside.display());
+            return Err(unrecognized(Path::new(&at), found, expected));
+        }
+        if edits.is_empty() && self.changes(rendered)?.is_empty() {
+            return Ok(());
+        }
+        let ours = rendered
+            .files
+            .iter()
+            .map(|(name, text)| (self.inside.join(name).display().to_string(), text.clone().into_bytes()));
+        let tried = self.control.try_out(dump, ours.collect(), edits, &[]).await?;
+        tried.map_err(|reason| ProxyError::Refused { reason })
     }
 
     /// What a removal would change: the user's files, and ours that go.
-    async fn removal(&self) -> Result<(Vec<Edit>, Vec<PathBuf>, Option<Color>), ProxyError> {
+    async fn removal(&self) -> Result<(Vec<Edit>, Vec<PathBuf>), ProxyError> {
         let (dump, _) = self.control.dump().await?;
         let serves = match self.color().await {
             Ok(served) => served,
@@ -175,14 +227,25 @@ impl Live<'_> {
             Err(ProxyError::Unrecognized { .. }) => self.flagged()?,
             Err(error) => return Err(error),
         };
-        let edits = self.plain(&dump, serves)?;
+        let edits = self.plain(&dump, serves).await?;
         let mut paths: Vec<PathBuf> = vec![
             self.flag("location"),
+            self.flag("color"),
+            self.flag("lines"),
             self.flag("control"),
             self.dir.join(render::upstreams_file(self.app)),
         ];
+        paths.extend(self.taken()?.lines.iter().map(|line| self.flag(&render::line_kind(line.number))));
         paths.extend(self.is_last().then(|| self.dir.join(render::CONTROL)));
-        Ok((edits, paths, serves))
+        let gone: Vec<String> = paths
+            .iter()
+            .filter_map(|path| {
+                Some(self.inside.join(path.strip_prefix(&self.dir).ok()?).display().to_string())
+            })
+            .collect();
+        let tried = self.control.try_out(&dump, BTreeMap::new(), &edits, &gone).await?;
+        tried.map_err(|reason| ProxyError::Refused { reason })?;
+        Ok((edits, paths))
     }
 
     /// Whether no other application is installed in this directory.
@@ -204,13 +267,13 @@ impl Live<'_> {
     }
 
     pub(super) async fn preview_removal(&self) -> Result<Vec<FileChange>, ProxyError> {
-        let (edits, paths, _) = self.removal().await?;
+        let (edits, paths) = self.removal().await?;
         Ok(Self::removed(&edits, &self.remember(paths)?))
     }
 
     pub(super) async fn remove(&self) -> Result<Vec<FileChange>, ProxyError> {
         let master = self.control.master().await?;
-        let (edits, paths, serves) = self.removal().await?;
+        let (edits, paths) = self.removal().await?;
         let last = self.is_last();
         let before =
             self.remember(paths.iter().cloned().chain(edits.iter().map(|edit| edit.path.clone())))?;
@@ -218,10 +281,10 @@ impl Live<'_> {
         if !changes.is_empty() {
             let earlier = self.generation().await;
             // Looked for while the include still tells where. What does not answer before need not after.
-            let mut public = match (&self.site.public, serves) {
-                (Some(url), Some(_)) => Some(url.clone()),
-                (None, Some(_)) if !edits.is_empty() => self.discover().await?,
-                _ => None,
+            let mut public = match &self.site.public {
+                Some(url) => Some(url.clone()),
+                None if !edits.is_empty() => self.discover().await?,
+                None => None,
             };
             if let Some(url) = &public
                 && public::ask(self.site, url).await.is_err()
@@ -230,7 +293,7 @@ impl Live<'_> {
             }
             let removed = edits
                 .iter()
-                .try_for_each(exchange)
+                .try_for_each(Edit::write)
                 .and_then(|()| paths.iter().try_for_each(|path| atomic::remove(path).map(drop)));
             let removed = removed.map_err(other("remove nginx's files"));
             let wanted = Wanted { generation: None, serves: None, answers: public.as_ref() };
@@ -324,11 +387,6 @@ impl Live<'_> {
         }
         Ok(())
     }
-}
-
-/// Puts a user's file in the place of what it was, with its owner and mode.
-fn exchange(edit: &Edit) -> io::Result<()> {
-    atomic::replace(&edit.path, &edit.new, Some(&fs::metadata(&edit.path)?))
 }
 
 fn ends(path: &Path, extension: &str) -> bool {

@@ -2,7 +2,7 @@
 //!
 //! | `<app>.none` | `<app>.green` | served |
 //! |---|---|---|
-//! | there | any | nothing (503) |
+//! | there | any | nothing of ours: what the user had, where that is known, else nothing (503) |
 //! | not | there | green |
 //! | not | not | blue |
 
@@ -16,6 +16,7 @@ use crate::port::{ContainerRuntime, FileChange, InFlight, Proof, ProxyError, Ser
 
 use super::control::{Control, other, unrecognized};
 use super::render::{self, Rendered};
+use super::taken::Taken;
 use super::{PublicUrl, Site, process, public};
 
 /// An application whose nginx switches live.
@@ -60,6 +61,11 @@ impl<'a> Live<'a> {
 
     /// The files as they should be.
     pub(super) fn rendered(&self) -> Result<Rendered, ProxyError> {
+        self.rendered_with(&self.taken()?)
+    }
+
+    /// The files as they should be with these lines taken over.
+    pub(super) fn rendered_with(&self, taken: &Taken) -> Result<Rendered, ProxyError> {
         let input = render::Input {
             app: self.app,
             slots: &self.site.slots,
@@ -68,6 +74,7 @@ impl<'a> Live<'a> {
             callers: &self.control.callers()?,
             protocol: self.site.protocol,
             keepalive: self.site.keepalive,
+            taken,
         };
         render::render(&input)
             .map_err(|found| unrecognized(&self.dir, found, "words that nginx takes as they are"))
@@ -148,7 +155,10 @@ impl<'a> Live<'a> {
     pub(super) async fn active(&self) -> Result<Serving, ProxyError> {
         let (served, flagged) = (self.color().await?, self.flagged()?);
         let show = |color: Option<Color>| color.map_or("nothing", Color::as_str);
-        let evidence = format!("nginx says {} at port {}", show(served), self.port);
+        let mut evidence = format!("nginx says {} at port {}", show(served), self.port);
+        if let (None, Some(before)) = (served, self.taken()?.before) {
+            evidence = format!("{evidence}: requests go to {before}, as before the install");
+        }
         if served == flagged {
             Ok(Serving::new(served, evidence))
         } else {

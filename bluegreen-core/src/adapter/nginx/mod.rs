@@ -2,10 +2,9 @@
 //!
 //! Two ways to switch, see [`Mode`]:
 //!
-//! - **Live**: generated files with one upstream for each colour, and a flag that nginx looks at for each request. A
-//!   switch is the flag: no reload, so no connection is cut. The user puts one `include` line in the place of
-//!   `proxy_pass`; [`Nginx::install`] does the rest. The included lines have no `proxy_set_header`, because one
-//!   would switch off the user's own above it.
+//! - **Live**: generated files with one upstream, and a flag that nginx looks at for each request. A switch is the flag:
+//!   no reload, so no connection is cut. [`Nginx::install`] puts an `include` in the place of each `proxy_pass` that
+//!   leads to the application; what clients and the application see stays the same.
 //! - **Rewrite**: the colour's host name in the user's own file is replaced and nginx reloaded, for installations
 //!   that stay as they are. A reload closes idle client connections, on which requests may be under way.
 //!
@@ -30,9 +29,11 @@ mod check;
 mod client;
 mod command;
 mod control;
+mod copy;
 mod diag;
 mod disk;
 mod dump;
+mod edit;
 mod examine;
 mod file;
 #[cfg(feature = "fuzzing")]
@@ -40,13 +41,16 @@ pub(crate) mod fuzzing;
 mod install;
 mod live;
 mod pattern;
+mod pick;
 mod process;
 mod public;
 mod reload;
 mod render;
 mod rewrite;
 mod settings;
+mod spell;
 mod syntax;
+mod taken;
 mod userline;
 mod ways;
 
@@ -62,7 +66,7 @@ use crate::port::{
 
 pub use examine::{Examination, Finding, Severity};
 pub use install::Installation;
-pub use settings::{HostNginx, Mode, Place, Protocol, PublicUrl, Site};
+pub use settings::{ChosenLine, HostNginx, Mode, Place, Protocol, PublicUrl, Site};
 pub use userline::{LineChange, UserLine};
 
 use live::Live;
@@ -173,13 +177,12 @@ impl Nginx {
         }
     }
 
-    /// Writes the files of live mode, and the include of them in place of the one line of the user's that goes to
-    /// this application, where that can be told without a doubt ([`Installation::user_line`]). Has nginx test and
-    /// load it all in one reload, and sees that it did. Gives what was changed: nothing when all was in place, and
+    /// Writes the files of live mode, and includes of them in place of the lines of the user's that go to this
+    /// application: those that lead to a colour's place, and those of [`Site::lines`]. Has nginx test a private copy,
+    /// then load it all in one reload, and sees that it did. Gives what was changed: nothing when all was in place, and
     /// then nothing is reloaded either.
     ///
-    /// What the exchanged line went to before is what the live switch serves after. Where that cannot be told, a
-    /// first install serves nothing (503) until the first switch.
+    /// Until the first switch requests go where they went before, as they do whenever nothing of ours is to serve.
     ///
     /// # Errors
     ///
@@ -189,8 +192,8 @@ impl Nginx {
     }
 
     /// Takes the application's files of live mode out again, and the shared ones with the last application. The
-    /// user's include becomes a plain line to the colour that serves, or a 503 when none does. Gives what was
-    /// changed. It takes a reload, which closes idle client connections.
+    /// user's lines become what they were, naming the colour that serves, if one does. Gives what was changed. It takes
+    /// a reload, which closes idle client connections.
     ///
     /// # Errors
     ///

@@ -25,6 +25,8 @@ pub struct Site {
     /// also says `proxy_http_version 1.1` and `proxy_set_header Connection ""`. They close after 2 s of idleness,
     /// so that they delay a drain by no more than that.
     pub keepalive: Option<NonZeroU16>,
+    /// Live mode: lines that an install takes over although they lead to no colour, because somebody said so.
+    pub lines: Vec<ChosenLine>,
     /// How long one run of the nginx command may take. Default 10 s.
     pub command_timeout: Duration,
     /// How long a reload may take to show its first new worker. Default 5 s; large configurations need more.
@@ -43,10 +45,40 @@ impl Site {
             public: None,
             protocol: Protocol::default(),
             keepalive: None,
+            lines: Vec::new(),
             command_timeout: Duration::from_secs(10),
             reload_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(2),
         }
+    }
+}
+
+/// A line of nginx's configuration: `FILE:LINE`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChosenLine {
+    /// The file, on this host or as nginx names it.
+    pub path: PathBuf,
+    /// The line, counted from 1.
+    pub line: usize,
+}
+
+impl ChosenLine {
+    pub(super) fn is(&self, inside: &str, outside: &str) -> bool {
+        let real = |path: &std::path::Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        self.path == std::path::Path::new(inside) || real(&self.path) == real(outside.as_ref())
+    }
+}
+
+impl std::str::FromStr for ChosenLine {
+    type Err = ParseError;
+
+    fn from_str(value: &str) -> Result<Self, Self::Err> {
+        let parsed = value.rsplit_once(':').and_then(|(path, line)| {
+            Some(Self { path: PathBuf::from(path), line: line.parse().ok().filter(|line| *line > 0)? })
+        });
+        parsed
+            .filter(|chosen| !chosen.path.as_os_str().is_empty())
+            .ok_or_else(|| ParseError::new("line", value, "FILE:LINE"))
     }
 }
 

@@ -1,19 +1,23 @@
-//! Live mode: the line of the user's own that is exchanged, on disk and with what serves now.
+//! Live mode: what an install does with the user's own lines, and what a removal puts there again.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::net::IpAddr;
+use std::path::Path;
 
 use tokio::net::TcpStream;
 
-use crate::model::{Color, Endpoint};
-use crate::port::{FileChange, ProxyError};
+use crate::model::{Color, Endpoint, InstanceName};
+use crate::port::ProxyError;
 
 use super::adopt::{self, Pass, Place};
+use super::check::passes_by;
 use super::control::{other, unrecognized};
 use super::dump::Dump;
+use super::edit::{Edit, Op};
 use super::live::Live;
-use super::syntax::{self, Directive};
-use super::{render, unified};
+use super::render;
+use super::spell::{Target, Why};
+use super::syntax::Directive;
+use super::taken::{Line, Taken};
 
 /// A line of the user's own configuration, and what is to stand there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,8 +39,8 @@ pub struct LineChange {
 pub enum UserLine {
     /// It does.
     InPlace,
-    /// It does not, and this one line can be exchanged without a doubt.
-    Known(LineChange),
+    /// Not everywhere, and these lines can be exchanged without a doubt.
+    Known(Vec<LineChange>),
     /// It does not, and a person has to say where.
     ByHand {
         /// Why.
@@ -46,120 +50,220 @@ pub enum UserLine {
     },
 }
 
-/// A file of the user's with lines exchanged.
-#[derive(Debug)]
-pub(super) struct Edit {
-    pub(super) path: PathBuf,
-    old: Vec<u8>,
-    pub(super) new: Vec<u8>,
-}
-
-impl Edit {
-    pub(super) fn change(&self) -> FileChange {
-        let path = self.path.display().to_string();
-        let [old, new] = [&self.old, &self.new].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-        FileChange::new(&path, format!("change {path}"), unified(&path, &old, &new))
-    }
-}
-
-/// What an install does with the user's line.
+/// What an install does with the user's lines.
 #[derive(Debug)]
 pub(super) struct Adoption {
     pub(super) line: UserLine,
-    /// The user's file, when it is to be changed.
-    pub(super) edit: Option<Edit>,
-    /// The colour that the user's configuration sends its traffic to now, as far as that can be told.
-    pub(super) serves: Option<Color>,
+    /// The user's files that are to be changed.
+    pub(super) edits: Vec<Edit>,
+    /// What was taken over, then.
+    pub(super) taken: Taken,
+    /// Nothing of ours was in use: what is to be served, then, as far as the user's lines tell.
+    pub(super) begins: Option<Begins>,
+}
+
+/// Where requests go until the first switch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Begins {
+    /// To this colour, else to where they went before.
+    pub(super) color: Option<Color>,
+}
+
+/// Where lines lead now.
+struct Before {
+    address: Option<String>,
+    color: Option<Color>,
 }
 
 impl Live<'_> {
-    /// What is to be done with the user's line.
-    pub(super) async fn adoption(&self, dump: &Dump) -> Result<Adoption, ProxyError> {
-        if self.included(dump) {
-            return Ok(Adoption { line: UserLine::InPlace, edit: None, serves: None });
+    /// What was taken over.
+    pub(super) fn taken(&self) -> Result<Taken, ProxyError> {
+        let path = self.flag("lines");
+        match crate::adapter::atomic::read(&path).map_err(other("read nginx's files"))? {
+            None => Ok(Taken::default()),
+            Some(text) => Taken::read(&text).map_err(|reason| {
+                unrecognized(&path, format!("it cannot be read: {reason}"), "it as an install wrote it")
+            }),
         }
-        let ours = |path: &str| Path::new(path).starts_with(self.inside.join(render::FOLDER));
-        let (pass, mut reason, candidates) =
-            match adopt::find(dump, &self.site.slots, self.site.protocol, &ours) {
-                Place::Sure(pass) => (Some(pass), String::new(), Vec::new()),
-                Place::Unsure { reason, candidates } => (None, reason, candidates),
-            };
-        let to = render::include_line(self.app, &self.inside);
-        let serves;
-        let mut at: Vec<&Pass<'_>> = candidates.iter().collect();
-        if let Some(pass) = &pass {
-            serves = self.answering(&pass.colors).await;
-            match self.doubt(pass, serves).await? {
-                Some(doubt) => reason = doubt,
-                None => match self.edit(pass.path, &[(pass.directive, to.clone())]) {
-                    Ok(edit) => {
-                        let line = UserLine::Known(self.line_change(pass, &to));
-                        return Ok(Adoption { line, edit: Some(edit), serves });
-                    }
-                    Err(ProxyError::Unrecognized { found, expected, .. }) => {
-                        reason = format!("{found}; expected {expected}");
-                    }
-                    Err(error) => return Err(error),
-                },
-            }
-            at.push(pass);
-        } else {
-            // A person who changes the line and reloads must not meet a 503.
-            serves = match &candidates[..] {
-                [only] if !only.colors.is_empty() => self.answering(&only.colors).await,
-                _ => self.only_answering().await,
-            };
-        }
-        let candidates = at.into_iter().map(|pass| self.line_change(pass, &to)).collect();
-        Ok(Adoption { line: UserLine::ByHand { reason, candidates }, edit: None, serves })
     }
 
-    fn line_change(&self, pass: &Pass<'_>, to: &str) -> LineChange {
-        let path = self.control.outside(Path::new(pass.path));
+    /// What is to be done with the user's lines.
+    ///
+    /// # Errors
+    ///
+    /// [`ProxyError::Unrecognized`] when a line leads to this application that must not be exchanged.
+    pub(super) async fn adoption(&self, dump: &Dump) -> Result<Adoption, ProxyError> {
+        let fresh = !self.included(dump);
+        let mut taken = if fresh { Taken::default() } else { self.taken()? };
+        let used = |line: &Line| self.is_used(dump, &render::line_kind(line.number));
+        taken.lines.retain(used);
+        let protocol = self.site.protocol;
+        let chosen = |path: &str, line: usize| {
+            self.site.lines.iter().any(|wanted| wanted.line == line && wanted.is(path, &self.outside(path)))
+        };
+        let found = adopt::find(dump, &self.site.slots, protocol, &|path| self.is_own(path), &chosen);
+        let passes = match found {
+            Place::Sure(passes) => passes,
+            Place::Refused(pass, why) => return Err(self.refused(&pass, why)),
+            Place::Unsure { .. } if !fresh => {
+                return Ok(Adoption { line: UserLine::InPlace, edits: Vec::new(), taken, begins: None });
+            }
+            Place::Unsure { reason, candidates } => {
+                self.no_other_way(dump, &[])?;
+                let begins = Begins { color: self.only_answering().await };
+                let candidates = candidates.iter().map(|pass| self.change_of(pass, taken.next())).collect();
+                let line = UserLine::ByHand { reason, candidates };
+                return Ok(Adoption { line, edits: Vec::new(), taken, begins: Some(begins) });
+            }
+        };
+        self.no_other_way(dump, &passes)?;
+        let before = self.before(&passes[0]).await?;
+        if fresh {
+            taken.before.clone_from(&before.address);
+        }
+        let (ops, changes) = self.exchange(dump, &passes, &mut taken)?;
+        let edits = Edit::all(&self.control, dump, &ops)?;
+        let begins = fresh.then_some(Begins { color: before.color });
+        Ok(Adoption { line: UserLine::Known(changes), edits, taken, begins })
+    }
+
+    /// Whether something else leads to the application, which a switch would leave behind.
+    fn no_other_way(&self, dump: &Dump, passes: &[Pass<'_>]) -> Result<(), ProxyError> {
+        let ways = self.ways(dump);
+        let other = ways.iter().filter(|way| {
+            passes_by(way) && passes.iter().all(|pass| !std::ptr::eq(pass.directive, way.directive))
+        });
+        let ways: Vec<_> = other.map(|way| self.control.way(way)).collect();
+        if ways.is_empty() { Ok(()) } else { Err(ProxyError::SecondWay { ways }) }
+    }
+
+    /// The lines exchanged, and the choice of the colour put in front of their servers.
+    fn exchange<'d>(
+        &self,
+        dump: &'d Dump,
+        passes: &[Pass<'d>],
+        taken: &mut Taken,
+    ) -> Result<(Vec<(&'d Directive, Op)>, Vec<LineChange>), ProxyError> {
+        let protocol = self.site.protocol;
+        let upstream = render::upstream_name(self.app);
+        let tries = render::tries(protocol, &self.site.slots, taken.before.as_deref());
+        let choice = render::include(self.app, &self.inside, "color");
+        let (mut ops, mut changes, mut servers) = (Vec::new(), Vec::new(), Vec::new());
+        for pass in passes {
+            let refused = |why: Why| self.refused(pass, why);
+            let now = pass.spelled(dump, protocol, &upstream, tries.as_deref()).map_err(refused)?;
+            for server in pass.servers() {
+                if servers.iter().any(|known| std::ptr::eq(*known, server)) {
+                    continue;
+                }
+                servers.push(server);
+                if dump.level(server).iter().any(|said| self.includes_kind(dump, said, "color")) {
+                    continue;
+                }
+                if let Some(why) = adopt::bars(dump, server) {
+                    return Err(refused(why));
+                }
+                ops.extend(server.children().first().map(|first| (first, Op::Before(choice.clone()))));
+            }
+            let number = taken.next();
+            let original = dump
+                .file_of(pass.directive)
+                .and_then(|(_, bytes)| bytes.get(pass.directive.span.clone()))
+                .filter(|original| original.is_ascii())
+                .ok_or_else(|| refused(Why::new("it has letters that are not ASCII", "plain ones")))?;
+            taken.lines.push(Line { number, original: String::from_utf8_lossy(original).into_owned(), now });
+            changes.push(self.change_of(pass, number));
+            ops.push((
+                pass.directive,
+                Op::Replace(render::include(self.app, &self.inside, &render::line_kind(number))),
+            ));
+        }
+        Ok((ops, changes))
+    }
+
+    fn refused(&self, pass: &Pass<'_>, why: Why) -> ProxyError {
+        let at = format!("{}:{}", self.outside(pass.path), pass.directive.line);
+        let line = pass.directive.arg(0).unwrap_or_default();
+        let found = format!("`{} {line}` cannot be taken over: {}", pass.directive.name, why.found);
+        unrecognized(Path::new(&at), found, why.expected)
+    }
+
+    pub(super) fn outside(&self, path: &str) -> String {
+        let outside = self.control.outside(Path::new(path));
+        outside.map_or_else(|| path.to_owned(), |path| path.display().to_string())
+    }
+
+    fn change_of(&self, pass: &Pass<'_>, number: usize) -> LineChange {
         let argument = pass.directive.arg(0).unwrap_or_default();
         LineChange {
-            path: path.map_or_else(|| pass.path.to_owned(), |path| path.display().to_string()),
+            path: self.outside(pass.path),
             line: pass.directive.line,
             from: format!("{} {argument};", pass.directive.name),
-            to: to.to_owned(),
+            to: render::include(self.app, &self.inside, &render::line_kind(number)),
         }
     }
 
-    /// Why what the line goes to now may be another place than where the live switch would send its traffic.
-    async fn doubt(&self, pass: &Pass<'_>, serves: Option<Color>) -> Result<Option<String>, ProxyError> {
-        if !pass.by_name {
-            return Ok(None);
-        }
-        let Some(color) = serves else {
-            let places: Vec<String> =
-                pass.colors.iter().map(|color| self.site.slots.of(*color).endpoint.to_string()).collect();
-            return Ok(Some(format!(
-                "it names a container, and nothing answers at {}, where the live switch would send its traffic",
-                places.join(" or ")
-            )));
-        };
-        let slot = self.site.slots.of(color);
-        let Some(ip) = slot.endpoint.ip().filter(|ip| !ip.is_loopback()) else { return Ok(None) };
-        let found = self.runtime.find(&slot.name).await.map_err(other("find the application's container"))?;
-        let there = found.is_some_and(|instance| {
-            instance.networks.values().chain(&instance.ip).any(|address| *address == ip)
-        });
-        Ok((!there).then(|| {
-            format!(
-                "it names container {}, which is not at {}, where the live switch would send its traffic",
-                slot.name, slot.endpoint
-            )
-        }))
-    }
-
-    /// The first of these that takes a connection.
-    async fn answering(&self, colors: &[Color]) -> Option<Color> {
-        for color in colors {
-            if self.answers(&self.site.slots.of(*color).endpoint).await {
-                return Some(*color);
+    /// Where a line leads now: the colour that answers there, if it is one, and the address.
+    async fn before(&self, pass: &Pass<'_>) -> Result<Before, ProxyError> {
+        let mut before = Before { address: None, color: None };
+        for host in &pass.leads.hosts {
+            let Some(address) = self.address(host).await? else { continue };
+            let shown = address.to_string();
+            let color = Color::ALL.into_iter().find(|color| self.site.slots.of(*color).endpoint == address);
+            before.address.get_or_insert(shown);
+            if let Some(color) = color
+                && self.answers(&address).await
+            {
+                before.color = Some(color);
+                break;
             }
         }
-        None
+        let several = pass.leads.colors.is_empty() && pass.leads.hosts.len() > 1;
+        if before.address.is_none() || several {
+            let at = format!("{}:{}", self.outside(pass.path), pass.directive.line);
+            let hosts = pass.leads.hosts.join(", ");
+            let (found, expected) = if several {
+                (format!("it leads to several servers: {hosts}"), "one, to go back to")
+            } else {
+                let found = format!(
+                    "it leads to {hosts}, whose address could not be found: requests could not go there until the \
+                     first release"
+                );
+                (found, "a container that runs on a network of nginx's, or an address")
+            };
+            return Err(unrecognized(Path::new(&at), found, expected));
+        }
+        Ok(before)
+    }
+
+    /// The address that a host of the user's has for nginx now.
+    async fn address(&self, host: &str) -> Result<Option<Endpoint>, ProxyError> {
+        let (name, port) = match host.rsplit_once(':') {
+            Some((name, port)) if !port.ends_with(']') => (name, port.parse().ok()),
+            _ => (host, Some(80)),
+        };
+        let Some(port) = port else { return Ok(None) };
+        if let Ok(ip) = name.trim_matches(['[', ']']).parse() {
+            return Ok(Some(Endpoint::from_ip(ip, port)));
+        }
+        let contained = self.control.own_address().is_some();
+        if name == "localhost" && !contained {
+            return Ok(Some(Endpoint::from_ip(IpAddr::from([127, 0, 0, 1]), port)));
+        }
+        let instance = match InstanceName::new(name) {
+            Ok(name) => self.runtime.find(&name).await.map_err(other("find the application's container"))?,
+            Err(_) => None,
+        };
+        if let Some(ip) = instance.and_then(|instance| self.control.seen(&instance)) {
+            return Ok(Some(Endpoint::from_ip(ip, port)));
+        }
+        if contained {
+            return Ok(None);
+        }
+        let found =
+            tokio::time::timeout(self.site.request_timeout, tokio::net::lookup_host((name, port))).await;
+        let found = found.ok().and_then(Result::ok).and_then(|mut found| found.next());
+        Ok(found.map(|found| Endpoint::from_ip(found.ip(), port)))
     }
 
     /// The one that takes connections, when the other does not.
@@ -177,74 +281,102 @@ impl Live<'_> {
         matches!(tokio::time::timeout(self.site.request_timeout, connect).await, Ok(Ok(_)))
     }
 
-    /// A file of the user's, as nginx names it, with these directives exchanged and every other byte kept.
-    ///
-    /// # Errors
-    ///
-    /// [`ProxyError::Unrecognized`] when what lies on this host is not what nginx reads.
-    pub(super) fn edit(&self, path: &str, exchange: &[(&Directive, String)]) -> Result<Edit, ProxyError> {
-        let inside = Path::new(path);
-        let unseen = || {
-            unrecognized(
-                inside,
-                "it lies only in nginx's container",
-                "its directory to be mounted from this host",
-            )
-        };
-        let outside = self.control.outside(inside).ok_or_else(unseen)?;
-        // Links are followed: a link is not replaced by a file.
-        let outside = fs::canonicalize(outside).map_err(|_| unseen())?;
-        self.control.inside(&outside)?;
-        let old = fs::read(&outside).map_err(other("read nginx's files"))?;
-        let text = syntax::ascii(&old);
-        let directives = syntax::parse(&text).unwrap_or_default();
-        let mut edits = Vec::new();
-        for (wanted, to) in exchange {
-            let mut found = Vec::new();
-            for directive in &directives {
-                directive.walk("", &mut |directive, _| {
-                    let same = directive.line == wanted.line
-                        && directive.name == wanted.name
-                        && directive.arg(0) == wanted.arg(0);
-                    found.extend(same.then(|| directive.span.clone()));
-                });
+    /// The user's files without the live switch: each line as it was, naming what serves.
+    pub(super) async fn plain(&self, dump: &Dump, serves: Option<Color>) -> Result<Vec<Edit>, ProxyError> {
+        let taken = self.taken()?;
+        let mut ops: Vec<(&Directive, Op)> = Vec::new();
+        for include in self.includes(dump) {
+            if self.includes_kind(dump, include, "color") {
+                ops.push((include, Op::Remove));
+                continue;
             }
-            let [span] = &found[..] else {
-                let line = wanted.line;
-                return Err(unrecognized(
-                    &outside,
-                    format!("line {line} is another"),
-                    "what nginx reads there",
-                ));
+            let line = taken
+                .lines
+                .iter()
+                .find(|line| self.includes_kind(dump, include, &render::line_kind(line.number)));
+            let to = match line {
+                Some(line) => {
+                    let to = self.original(dump, line, serves, &mut ops).await?;
+                    redirects(dump, &authority(&line.original), &authority(&to), &mut ops);
+                    to
+                }
+                None => self.made(serves, &taken),
             };
-            edits.push((span.clone(), to));
+            ops.push((include, Op::Replace(to)));
         }
-        edits.sort_by_key(|(span, _)| span.start);
-        let (mut new, mut from) = (Vec::with_capacity(old.len()), 0);
-        for (span, to) in edits {
-            new.extend_from_slice(old.get(from..span.start).unwrap_or_default());
-            new.extend_from_slice(to.as_bytes());
-            from = span.end;
-        }
-        new.extend_from_slice(old.get(from..).unwrap_or_default());
-        Ok(Edit { path: outside, old, new })
+        Edit::all(&self.control, dump, &ops)
     }
 
-    /// The user's files with each include of the live switch made a plain line to `color`, or to a 503.
-    pub(super) fn plain(&self, dump: &Dump, color: Option<Color>) -> Result<Vec<Edit>, ProxyError> {
-        let (pass, scheme) = (self.site.protocol.directive(), self.site.protocol.scheme());
-        let to = match color {
-            Some(color) => format!("{pass} {scheme}{};", self.site.slots.of(color).endpoint),
-            None => "return 503;".to_owned(),
-        };
-        let mut files: Vec<(&str, Vec<(&Directive, String)>)> = Vec::new();
-        for include in self.includes(dump) {
-            let Some((path, _)) = dump.file_of(include) else { continue };
-            match files.iter_mut().find(|(known, _)| *known == path) {
-                Some((_, exchange)) => exchange.push((include, to.clone())),
-                None => files.push((path, vec![(include, to.clone())])),
-            }
-        }
-        files.into_iter().map(|(path, exchange)| self.edit(path, &exchange)).collect()
+    /// A line where a person put our include.
+    fn made(&self, serves: Option<Color>, taken: &Taken) -> String {
+        let of = |color: Color| self.site.slots.of(color).endpoint.to_string();
+        let address = serves.map(of).or_else(|| taken.before.clone()).unwrap_or_else(|| of(Color::Blue));
+        format!("{} {}{address};", self.site.protocol.directive(), self.site.protocol.scheme())
     }
+
+    /// A line as it was, naming what serves; its upstream in `ops`, where that does the naming.
+    async fn original<'d>(
+        &self,
+        dump: &'d Dump,
+        line: &Line,
+        serves: Option<Color>,
+        ops: &mut Vec<(&'d Directive, Op)>,
+    ) -> Result<String, ProxyError> {
+        let Some(color) = serves else { return Ok(line.original.clone()) };
+        let slot = self.site.slots.of(color);
+        let authority = authority(&line.original);
+        let authority = authority.as_str();
+        if let Some(upstream) = dump.upstreams().find(|upstream| upstream.arg(0) == Some(authority)) {
+            let servers: Vec<_> =
+                dump.level(upstream).into_iter().filter(|child| child.name == "server").collect();
+            let leads = |server: &&Directive| {
+                adopt::target(&self.site.slots, server.arg(0).unwrap_or_default())
+                    .is_some_and(|(to, _)| to == color)
+            };
+            if let (None, [first, ..]) = (servers.iter().copied().find(|server| leads(server)), &servers[..])
+                && !ops.iter().any(|(known, _)| std::ptr::eq(*known, *first))
+            {
+                ops.push((first, Op::Word(slot.endpoint.to_string())));
+            }
+            return Ok(line.original.clone());
+        }
+        if adopt::target(&self.site.slots, authority).is_some_and(|(to, _)| to == color) {
+            return Ok(line.original.clone());
+        }
+        let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+        let local = slot.endpoint.ip().is_some_and(|ip| ip.is_loopback());
+        let named = format!("{}:{}", slot.name, slot.port);
+        let to = if host == "localhost" && local {
+            format!("localhost:{}", slot.endpoint.port())
+        } else if host.trim_matches(['[', ']']).parse::<IpAddr>().is_err()
+            && self.address(&named).await?.as_ref() == Some(&slot.endpoint)
+        {
+            named
+        } else {
+            slot.endpoint.to_string()
+        };
+        Ok(line.original.replacen(authority, &to, 1))
+    }
+}
+
+/// Host and port in a line.
+fn authority(line: &str) -> String {
+    let parsed = super::syntax::parse(line).unwrap_or_default();
+    let value = parsed.first().and_then(|directive| directive.arg(0)).unwrap_or_default();
+    Target::of(value).authority.to_owned()
+}
+
+/// What the user says of the redirects of one place, said of another.
+fn redirects<'d>(dump: &'d Dump, from: &str, to: &str, ops: &mut Vec<(&'d Directive, Op)>) {
+    if from == to {
+        return;
+    }
+    dump.visit(&mut |directive, _| {
+        let Some(pattern) = directive.arg(0).filter(|_| directive.name == "proxy_redirect") else { return };
+        if Target::of(pattern).authority == from
+            && !ops.iter().any(|(known, _)| std::ptr::eq(*known, directive))
+        {
+            ops.push((directive, Op::Word(pattern.replacen(from, to, 1))));
+        }
+    });
 }
