@@ -25,6 +25,7 @@ mod observe;
 mod pull;
 mod registry;
 mod run;
+mod survey;
 
 use std::fmt;
 use std::path::Path;
@@ -38,6 +39,7 @@ use tokio::sync::OnceCell;
 pub use config_file::DockerConfig;
 pub use disk::DiskSpace;
 pub use registry::{DockerRegistry, LocalImages};
+pub use survey::{SeenContainer, SeenEndpoint, SeenNetwork};
 
 use self::error::Failure;
 use crate::model::{AppName, InstanceName, InstanceSpec, PinnedImage};

@@ -46,6 +46,7 @@ mod reload;
 mod render;
 mod rewrite;
 mod settings;
+mod survey;
 mod syntax;
 mod userline;
 mod ways;
@@ -63,6 +64,7 @@ use crate::port::{
 pub use examine::{Examination, Finding, Severity};
 pub use install::Installation;
 pub use settings::{HostNginx, Mode, Place, Protocol, PublicUrl, Site};
+pub use survey::{SeenNginx, SeenPass};
 pub use userline::{LineChange, UserLine};
 
 use live::Live;
