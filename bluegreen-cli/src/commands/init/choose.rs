@@ -142,8 +142,50 @@ impl<'f> Choice<'f> {
 
     /// Those that nginx leads to, or all that there are where it leads to none.
     fn applications(&mut self, mut drafts: Vec<App<'f>>, proxy: Option<&'f FoundProxy>) -> Vec<App<'f>> {
+        let mut apps = proxy.map(|proxy| self.led_to(&mut drafts, proxy)).unwrap_or_default();
+        if apps.is_empty() {
+            apps = self.known(drafts);
+        } else {
+            for app in drafts {
+                let why = format!(
+                    "no pass of nginx leads to it, so it is not in the file; {} is",
+                    apps[0].draft.name
+                );
+                self.leave(
+                    app.draft.from,
+                    &app.draft.name,
+                    why,
+                    "write a server for it in nginx, then run init again",
+                );
+            }
+        }
+        let ours = |app: &App<'f>| app.container.is_some_and(|own| own.labels.contains_key("bluegreen.app"));
+        for app in apps.iter().filter(|app| ours(app)) {
+            let why = "bluegreen deployed it already";
+            self.leave(
+                format!("container {}", app.draft.container.clone().unwrap_or_default()),
+                &app.draft.name,
+                why,
+                "its configuration file is where it was deployed from",
+            );
+        }
+        apps.retain(|app| !ours(app));
+        let mut names = BTreeSet::new();
+        for app in &mut apps {
+            let base = app.draft.name.clone();
+            let mut number = 1;
+            while !names.insert(app.draft.name.clone()) {
+                number += 1;
+                app.draft.name = format!("{base}-{number}");
+            }
+        }
+        apps
+    }
+
+    /// Those that this nginx leads to; they are taken out of `drafts`.
+    fn led_to(&mut self, drafts: &mut Vec<App<'f>>, proxy: &'f FoundProxy) -> Vec<App<'f>> {
         let mut apps: Vec<App<'f>> = Vec::new();
-        for pass in proxy.iter().flat_map(|proxy| &proxy.seen.passes) {
+        for pass in &proxy.seen.passes {
             let at = format!("{}:{}", pass.path.display(), pass.line);
             if !matches!(pass.directive.as_str(), "proxy_pass" | "grpc_pass") {
                 let why = "only proxy_pass and grpc_pass can be switched";
@@ -153,7 +195,6 @@ impl<'f> Choice<'f> {
             if pass.path.components().any(|part| part.as_os_str() == "bluegreen") {
                 continue;
             }
-            let Some(proxy) = proxy else { continue };
             if pass.targets.is_empty() {
                 let why = format!("where `{}` leads is only known at each request", pass.value);
                 self.leave(&at, &pass.directive, why, "");
@@ -164,7 +205,7 @@ impl<'f> Choice<'f> {
                     (Some(known), Some(found)) => known.name == found.name,
                     _ => false,
                 });
-                let described = known.or_else(|| described_at(&drafts, proxy, target));
+                let described = known.or_else(|| described_at(drafts, proxy, target));
                 let mut app = match (described, container) {
                     (Some(index), _) => drafts.remove(index),
                     (None, Some(container)) => {
@@ -201,59 +242,29 @@ impl<'f> Choice<'f> {
                 apps.push(app);
             }
         }
+        apps
+    }
+
+    /// All that is known, to none of which nginx leads.
+    fn known(&mut self, drafts: Vec<App<'f>>) -> Vec<App<'f>> {
+        let mut apps = drafts;
         if apps.is_empty() {
-            apps = drafts;
-            if apps.is_empty() {
-                let published = |container: &&SeenContainer| {
-                    !container.ports.is_empty() && container.pid.is_some() && !is_proxy(self.facts, container)
-                };
-                let found: Vec<_> = self.facts.containers.iter().filter(published).collect();
-                apps = found
-                    .into_iter()
-                    .map(|container| App {
-                        draft: self.of_container(container),
-                        container: Some(container),
-                        passes: Vec::new(),
-                    })
-                    .collect();
-            }
-            for app in &apps {
-                let why = "no nginx that runs here sends requests to it";
-                self.chosen.left.push(Left::new(&app.draft.from, &app.draft.name, why, "write a server with `location / { proxy_pass …; }`; `bluegreen nginx install` says what to put there"));
-            }
-        } else {
-            for app in drafts {
-                let why = format!(
-                    "no pass of nginx leads to it, so it is not in the file; {} is",
-                    apps[0].draft.name
-                );
-                self.leave(
-                    app.draft.from,
-                    &app.draft.name,
-                    why,
-                    "write a server for it in nginx, then run init again",
-                );
-            }
+            let published = |container: &&SeenContainer| {
+                !container.ports.is_empty() && container.pid.is_some() && !is_proxy(self.facts, container)
+            };
+            let found: Vec<_> = self.facts.containers.iter().filter(published).collect();
+            apps = found
+                .into_iter()
+                .map(|container| App {
+                    draft: self.of_container(container),
+                    container: Some(container),
+                    passes: Vec::new(),
+                })
+                .collect();
         }
-        let ours = |app: &App<'f>| app.container.is_some_and(|own| own.labels.contains_key("bluegreen.app"));
-        for app in apps.iter().filter(|app| ours(app)) {
-            let why = "bluegreen deployed it already";
-            self.leave(
-                format!("container {}", app.draft.container.clone().unwrap_or_default()),
-                &app.draft.name,
-                why,
-                "its configuration file is where it was deployed from",
-            );
-        }
-        apps.retain(|app| !ours(app));
-        let mut names = BTreeSet::new();
-        for app in &mut apps {
-            let base = app.draft.name.clone();
-            let mut number = 1;
-            while !names.insert(app.draft.name.clone()) {
-                number += 1;
-                app.draft.name = format!("{base}-{number}");
-            }
+        for app in &apps {
+            let why = "no nginx that runs here sends requests to it";
+            self.chosen.left.push(Left::new(&app.draft.from, &app.draft.name, why, "write a server with `location / { proxy_pass …; }`; `bluegreen nginx install` says what to put there"));
         }
         apps
     }

@@ -128,7 +128,7 @@ pub(super) fn app_name(text: &str) -> String {
 pub(super) fn seconds(text: &str, unit: &str) -> Option<u64> {
     let text = text.trim();
     let text = if text.parse::<f64>().is_ok() { format!("{text}{unit}") } else { text.to_owned() };
-    crate::duration::parse(&text).ok().map(|duration| duration.as_millis().div_ceil(1000) as u64)
+    u64::try_from(crate::duration::parse(&text).ok()?.as_millis().div_ceil(1000)).ok()
 }
 
 /// `512M`, `1.5gb`, `200MB`, `1073741824` as our sizes have it.

@@ -5,8 +5,9 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use bluegreen_core::adapter::docker::SeenContainer;
+use bluegreen_core::adapter::nginx::SeenNginx;
 
-use super::choose::{App, Choice, Chosen, scripts};
+use super::choose::{App, Choice, scripts};
 use super::draft::{Setting, array, quoted};
 use super::look::FoundProxy;
 
@@ -18,9 +19,6 @@ const PROGRAMS: [&str; 4] =
 
 impl<'f> Choice<'f> {
     pub(super) fn nginx(&mut self, proxy: Option<&FoundProxy>, apps: &[App<'f>]) {
-        let set = |chosen: &mut Chosen, key: &'static str, value: String, why: &str| {
-            chosen.nginx.push(Setting { table: "nginx", key, value, why: why.to_owned() });
-        };
         self.chosen.live = !apps.iter().any(|app| proxy.is_some_and(|proxy| scripts(app, proxy)));
         let Some(proxy) = proxy else {
             self.leave(
@@ -40,38 +38,20 @@ impl<'f> Choice<'f> {
             );
         }
         if let Some(container) = &proxy.container {
-            set(&mut self.chosen, "container", quoted(&container.name), "nginx runs in this container");
+            self.set("container", quoted(&container.name), "nginx runs in this container");
         } else {
-            let seen = &proxy.seen;
-            let text = |path: &PathBuf| quoted(&path.display().to_string());
-            if let Some(binary) =
-                seen.binary.as_ref().filter(|path| !PROGRAMS.iter().any(|known| Path::new(known) == *path))
-            {
-                set(&mut self.chosen, "binary", text(binary), "the program that runs");
-            }
-            if let Some(config) = &seen.config {
-                set(&mut self.chosen, "main_config", text(config), "its -c");
-            }
-            if let Some(prefix) = &seen.prefix {
-                set(&mut self.chosen, "prefix", text(prefix), "its -p");
-            }
-            if let Some(pid_file) =
-                seen.pid_file.as_ref().filter(|_| seen.prefix.is_some() || seen.config.is_some())
-            {
-                set(&mut self.chosen, "pid_file", text(pid_file), "where it says its process id is");
-            }
+            self.program(&proxy.seen);
         }
         if !self.chosen.live {
             let file = apps.iter().find_map(|app| app.passes.first());
             let outside = file.and_then(|pass| outside(proxy, &pass.path, false));
-            set(
-                &mut self.chosen,
+            self.set(
                 "mode",
                 quoted("rewrite"),
                 "as the script did: two names are exchanged in your own file",
             );
             match (outside, file) {
-                (Some(path), _) => set(&mut self.chosen, "conf", quoted(&path), ""),
+                (Some(path), _) => self.set("conf", quoted(&path), ""),
                 (None, Some(pass)) => {
                     let why = "it is in no directory of this host that is mounted into nginx's container";
                     self.leave(
@@ -85,6 +65,40 @@ impl<'f> Choice<'f> {
             }
             return;
         }
+        self.directory(proxy);
+        if proxy.container.is_none() && self.taken.contains(&CONTROL_PORT) {
+            let port = self.free(CONTROL_PORT + 1);
+            self.set("control_port", port.to_string(), "8989 is taken here");
+        }
+    }
+
+    fn set(&mut self, key: &'static str, value: String, why: &str) {
+        self.chosen.nginx.push(Setting { table: "nginx", key, value, why: why.to_owned() });
+    }
+
+    /// How the nginx of this host is called, where it is not as packages have it.
+    fn program(&mut self, seen: &SeenNginx) {
+        let text = |path: &PathBuf| quoted(&path.display().to_string());
+        if let Some(binary) =
+            seen.binary.as_ref().filter(|path| !PROGRAMS.iter().any(|known| Path::new(known) == *path))
+        {
+            self.set("binary", text(binary), "the program that runs");
+        }
+        if let Some(config) = &seen.config {
+            self.set("main_config", text(config), "its -c");
+        }
+        if let Some(prefix) = &seen.prefix {
+            self.set("prefix", text(prefix), "its -p");
+        }
+        if let Some(pid_file) =
+            seen.pid_file.as_ref().filter(|_| seen.prefix.is_some() || seen.config.is_some())
+        {
+            self.set("pid_file", text(pid_file), "where it says its process id is");
+        }
+    }
+
+    /// Where its generated files are.
+    fn directory(&mut self, proxy: &FoundProxy) {
         let default = Path::new("/etc/nginx/conf.d");
         let known: Vec<PathBuf> = proxy
             .seen
@@ -101,7 +115,7 @@ impl<'f> Choice<'f> {
         match known.iter().find(|dir| *dir == default).or(known.first()) {
             Some(dir) if dir != default || proxy.container.is_some() => {
                 let why = "nginx includes *.conf from here inside http { }";
-                set(&mut self.chosen, "dir", quoted(&dir.display().to_string()), why);
+                self.set("dir", quoted(&dir.display().to_string()), why);
             }
             Some(_) => {}
             None if proxy.seen.readable => {
@@ -118,8 +132,7 @@ impl<'f> Choice<'f> {
                 };
                 self.leave("nginx", "its directory", why, todo);
                 if proxy.container.is_some() {
-                    set(
-                        &mut self.chosen,
+                    self.set(
                         "dir",
                         quoted("/srv/nginx/conf.d"),
                         "to be mounted into nginx's container at /etc/nginx/conf.d",
@@ -127,10 +140,6 @@ impl<'f> Choice<'f> {
                 }
             }
             None => {}
-        }
-        if proxy.container.is_none() && self.taken.contains(&CONTROL_PORT) {
-            let port = self.free(CONTROL_PORT + 1);
-            set(&mut self.chosen, "control_port", port.to_string(), "8989 is taken here");
         }
     }
 

@@ -105,44 +105,7 @@ fn application(source: &Source, node: &Node, draft: &mut Draft, left: &mut Vec<L
         "PM2 runs it on the host; bluegreen runs an image",
         "write a Dockerfile that starts it, build it, and name the image with --image",
     );
-    let mut env: Vec<(String, String)> = Vec::new();
-    for key in ["env", "env_production"] {
-        let Some(environment) = node.get(key) else { continue };
-        for (variable, value) in environment.entries() {
-            match value.text() {
-                Some(text) => {
-                    env.retain(|(known, _)| known != variable);
-                    env.push((variable.clone(), text.to_owned()));
-                }
-                None if value.value == Value::Null => {}
-                None => leave(
-                    value,
-                    &format!("{key}.{variable}"),
-                    &format!("`{}` is code, which is not run", value.shown()),
-                    "put it into a file with lines of NAME=value and name that in `env_file`",
-                ),
-            }
-        }
-    }
-    for (key, value) in
-        node.entries().iter().filter(|(key, _)| key.starts_with("env_") && key != "env_production")
-    {
-        if key == "env_file" {
-            leave(
-                value,
-                key,
-                "PM2 reads it by other rules than Docker",
-                "name it in `env_file` when its lines are NAME=value",
-            );
-        } else {
-            leave(
-                value,
-                key,
-                "one configuration is one environment",
-                "for another one write another file: --config FILE",
-            );
-        }
-    }
+    let env = environment(node, &mut leave);
     let port = env.iter().find(|(variable, _)| variable == "PORT").and_then(|(_, value)| value.parse().ok());
     if let Some(port) = port {
         (draft.port, draft.host_port) = (Some(port), Some(port));
@@ -213,4 +176,47 @@ fn application(source: &Source, node: &Node, draft: &mut Draft, left: &mut Vec<L
         let names: Vec<&str> = found.iter().map(|(key, _)| key.as_str()).collect();
         leave(first, &names.join(", "), why, todo);
     }
+}
+
+/// The variables of the environment that is deployed: those of `env`, and of `env_production` over them.
+fn environment(node: &Node, leave: &mut impl FnMut(&Node, &str, &str, &str)) -> Vec<(String, String)> {
+    let mut env: Vec<(String, String)> = Vec::new();
+    for key in ["env", "env_production"] {
+        let Some(environment) = node.get(key) else { continue };
+        for (variable, value) in environment.entries() {
+            match value.text() {
+                Some(text) => {
+                    env.retain(|(known, _)| known != variable);
+                    env.push((variable.clone(), text.to_owned()));
+                }
+                None if value.value == Value::Null => {}
+                None => leave(
+                    value,
+                    &format!("{key}.{variable}"),
+                    &format!("`{}` is code, which is not run", value.shown()),
+                    "put it into a file with lines of NAME=value and name that in `env_file`",
+                ),
+            }
+        }
+    }
+    for (key, value) in
+        node.entries().iter().filter(|(key, _)| key.starts_with("env_") && key != "env_production")
+    {
+        if key == "env_file" {
+            leave(
+                value,
+                key,
+                "PM2 reads it by other rules than Docker",
+                "name it in `env_file` when its lines are NAME=value",
+            );
+        } else {
+            leave(
+                value,
+                key,
+                "one configuration is one environment",
+                "for another one write another file: --config FILE",
+            );
+        }
+    }
+    env
 }
