@@ -88,7 +88,9 @@ impl Drop for Process {
 #[ignore = "needs Docker and nginx: ./scripts/test"]
 fn from_pm2() {
     let port = free_port();
-    let site = format!("server {{ listen @PORT@; location / {{ proxy_pass http://127.0.0.1:{port}; }} }}\n");
+    let site = format!(
+        "# As in the page.\nserver {{\n    listen @PORT@;\n    location / {{ proxy_pass http://127.0.0.1:{port}; }}\n}}\n"
+    );
     let host = Host::new("shop", &[("site.conf", &site)]);
     host.dockerfile();
     let app = Command::new(static_app().expect("the sample app"))
@@ -130,7 +132,10 @@ fn from_kamal() {
     };
     // The network that Kamal made; its name is the machine's own.
     docker(["network", "create", "--label", &host.run.label(), "kamal"]).expect("a network kamal of our own");
+    // What `init` takes for blue.
+    let blue = (3000..4000).find(|port| std::net::TcpListener::bind(("0.0.0.0", *port)).is_ok());
     let names = [
+        ("127.0.0.1:3000", format!("127.0.0.1:{}", blue.expect("a free port"))),
         ("acme/shelf:1", image("1")),
         ("acme/shelf:2", image("2")),
         ("8080", host.nginx.port().to_string()),

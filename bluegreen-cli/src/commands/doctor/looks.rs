@@ -55,8 +55,7 @@ async fn on_docker(cx: &Context, target: &Target, image: Option<&ImageRef>, port
         Ok(status) => active(target, status, ports).await,
         Err(_) => None,
     };
-    let serving = status.as_ref().ok().and_then(|status| status.serving.as_ref().ok()?.color);
-    findings.extend(host_ports(target, ports, serving).await);
+    findings.extend(host_ports(target, ports).await);
     findings.extend(limited("health", health(target, active.as_ref(), ports)).await);
     findings.extend(match &status {
         Ok(status) => runs(target, status, &orchestrator).await,
@@ -175,7 +174,7 @@ async fn disk(target: &Target, is_here: bool, ports: &Ports) -> Finding {
 }
 
 /// Whether the ports that the colours are published at are free, or have our own containers on them.
-async fn host_ports(target: &Target, ports: &Ports, serving: Option<Color>) -> Vec<Finding> {
+async fn host_ports(target: &Target, ports: &Ports) -> Vec<Finding> {
     const CHECK: &str = "ports";
     let mut findings = Vec::new();
     for color in Color::ALL {
@@ -186,12 +185,6 @@ async fn host_ports(target: &Target, ports: &Ports, serving: Option<Color>) -> V
         findings.push(match (TcpListener::bind(address), here) {
             (Ok(_), _) => Finding::fine(CHECK, format!("{address} is free for {color}")),
             (Err(_), Some(instance)) => Finding::fine(CHECK, format!("{address} has {}", instance.name)),
-            // What clients get now, before the first deploy: that goes to the other colour.
-            (Err(_), None) if serving == Some(color) => Finding::warns(
-                CHECK,
-                format!("{address} is {color}'s, and what serves there now is no container of ours"),
-                "end it when the first release serves: the deploy after that needs the port",
-            ),
             (Err(error), None) => Finding::blocks(
                 CHECK,
                 format!("{address} is needed for {color} and cannot be had: {error}"),

@@ -19,6 +19,8 @@ pub(super) struct Draft {
     pub(super) container: Option<String>,
     /// The names by which nginx may call it.
     pub(super) names: BTreeSet<String>,
+    /// The lines of nginx, as `file:line`, that lead to where it runs now, which is none of its two places.
+    pub(super) lines: Vec<String>,
     /// Its settings beside ports and names.
     pub(super) settings: Vec<Setting>,
 }

@@ -115,7 +115,8 @@ fn then(chosen: &Chosen, path: &Path) -> Vec<Vec<String>> {
     for app in &chosen.apps {
         let app_name = app.name.as_str();
         if chosen.live {
-            then.push(ours(&["nginx", "install", app_name]));
+            let lines = app.lines.iter().flat_map(|line| ["--line", line]);
+            then.push(ours(&["nginx", "install", app_name].into_iter().chain(lines).collect::<Vec<_>>()));
         }
         then.push(ours(&["doctor", app_name]));
         if app.image.is_some() {

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use bluegreen_core::adapter::docker::SeenContainer;
-use bluegreen_core::adapter::nginx::SeenNginx;
+use bluegreen_core::adapter::nginx::{SeenNginx, SeenPass};
 
 use super::choose::{App, Choice, scripts};
 use super::draft::{Setting, array, quoted};
@@ -203,8 +203,13 @@ impl<'f> Choice<'f> {
 
     /// Fixed addresses on a network that nginx's container is on.
     fn on_a_network(&mut self, app: App<'f>, proxy: &'f FoundProxy) {
-        let App { mut draft, container, .. } = app;
+        let App { mut draft, container, passes } = app;
         let Some(own) = &proxy.container else { return };
+        let line = |pass: &&SeenPass| {
+            let path = outside(proxy, &pass.path, false);
+            format!("{}:{}", path.unwrap_or_else(|| pass.path.display().to_string()), pass.line)
+        };
+        draft.lines = passes.iter().map(line).collect();
         // Only a network that was made with a subnet gives out addresses that are asked for.
         let shared = own.networks.iter().find(|on| on.chosen);
         let subnet = |name: &str| {
@@ -331,23 +336,17 @@ impl<'f> Choice<'f> {
                     draft.set("", "network", array(&own), "");
                 }
             }
-        } else if let Some(port) = draft.host_port.filter(|_| container.is_none() && !passes.is_empty()) {
-            // A process of the host. Its place is blue's: nginx's line leads there already, and the first deploy goes to
-            // the other one.
-            let green = self.free(port.saturating_add(1));
-            draft.set(
-                "",
-                "ports",
-                pair(&[port.to_string(), green.to_string()]),
-                "blue is where the application answers now",
-            );
-            self.leave(
-                &draft.from,
-                "its process",
-                format!("it keeps 127.0.0.1:{port}, which the deploy after the first one needs"),
-                format!("when the first release serves, end it, as with pm2 delete {}", draft.name),
-            );
         } else {
+            if let Some(port) = draft.host_port.filter(|_| container.is_none() && !passes.is_empty()) {
+                self.leave(
+                    &draft.from,
+                    "its process",
+                    format!("it runs on, at 127.0.0.1:{port}, after the first deploy, and gets no requests any more"),
+                    format!("when the first release serves, end it, as with pm2 delete {}", draft.name),
+                );
+            }
+            draft.lines =
+                passes.iter().map(|pass| format!("{}:{}", pass.path.display(), pass.line)).collect();
             let blue = self.free(3000);
             let green = self.free(4000);
             draft.set(
