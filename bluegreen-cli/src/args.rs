@@ -97,6 +97,9 @@ pub(crate) enum PullArg {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Look at this host and write a bluegreen.toml for it; over no file, and nothing else is touched
+    #[command(after_help = INIT_EXAMPLES, args_conflicts_with_subcommands = true)]
+    Init(InitArgs),
     /// Start the new version beside the running one, check it, switch nginx over, retire the previous one
     #[command(after_help = DEPLOY_EXAMPLES)]
     Deploy(Box<DeployArgs>),
@@ -134,6 +137,13 @@ pub(crate) enum Command {
     Man,
 }
 
+const INIT_EXAMPLES: &str = "\
+Examples:
+  bluegreen init --stdout             What would be written, and what could not be carried over
+  bluegreen init                      From the containers, nginx and files of other tools that are found here
+  bluegreen init --from deploy.yml    From this file in place of those found: Compose, PM2 or Kamal
+  bluegreen init codedeploy           appspec.yml, buildspec.yml, the hook and the IAM policies";
+
 const DEPLOY_EXAMPLES: &str = "\
 Examples:
   bluegreen deploy --image-definitions imagedefinitions.json --nginx-conf /srv/nginx/conf.d/default.conf
@@ -153,6 +163,45 @@ Examples:
   bluegreen doctor web                          What a deploy of web would meet, the image left out
   bluegreen doctor web --image …:42             The registry, its token and the image too
   bluegreen doctor web --output json            For a hook: exit code 10 when a deploy would be refused";
+
+/// `init`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct InitArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<InitCommand>,
+    /// Only show what would be written
+    #[arg(long, visible_alias = "dry-run")]
+    pub(crate) stdout: bool,
+    /// A file of Compose, PM2 or Kamal to read in place of those in this directory; may be given again
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) from: Vec<PathBuf>,
+}
+
+/// `init …`.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum InitCommand {
+    /// Write what CodeBuild and CodeDeploy need: appspec.yml, buildspec.yml, the hook and the least IAM policies
+    Codedeploy(InitCodedeployArgs),
+}
+
+/// `init codedeploy`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct InitCodedeployArgs {
+    /// The application [default: the only one of the configuration]
+    pub(crate) app: Option<AppName>,
+    /// Its image in ECR [default: the configuration's]
+    #[arg(long, value_name = "REF")]
+    pub(crate) image: Option<ImageRef>,
+    /// The bucket that revisions are in [default: CodePipeline's own]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) bucket: Option<String>,
+    /// Write them there [default: this directory]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) dir: Option<PathBuf>,
+    /// Only show what would be written
+    #[arg(long, visible_alias = "dry-run")]
+    pub(crate) stdout: bool,
+}
 
 /// Which application.
 #[derive(Debug, Clone, Args)]
@@ -351,6 +400,7 @@ mod tests {
         insta::assert_snapshot!("help_deploy", help(&["deploy"], false));
         insta::assert_snapshot!("help_rollback", help(&["rollback"], false));
         insta::assert_snapshot!("help_nginx", help(&["nginx"], false));
+        insta::assert_snapshot!("help_init", help(&["init"], false));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod cancel;
 mod doctor;
 mod history;
+mod init;
 mod limits;
 mod nginx;
 mod other;
@@ -40,6 +41,7 @@ pub(crate) fn execute(cli: Cli, env: Environment) -> Exit {
     let out = Out::new(&global);
     let cx = Context { out, global, env };
     let verdict = match command {
+        Command::Init(args) => init::init(&cx, &args),
         Command::Deploy(args) => run::deploy(&cx, &args),
         Command::Rollback(args) => run::rollback(&cx, &args),
         Command::History(args) => history::history(&cx, &args),

@@ -26,6 +26,7 @@ mod observe;
 mod pull;
 mod registry;
 mod run;
+mod survey;
 
 use std::fmt;
 use std::path::Path;
@@ -40,6 +41,7 @@ pub use config_file::DockerConfig;
 pub use context::context_address;
 pub use disk::DiskSpace;
 pub use registry::{DockerRegistry, LocalImages};
+pub use survey::{SeenContainer, SeenEndpoint, SeenNetwork};
 
 use self::error::Failure;
 use crate::model::{AppName, InstanceName, InstanceSpec, PinnedImage};

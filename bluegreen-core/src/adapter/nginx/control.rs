@@ -15,7 +15,7 @@ use super::dump::{Dump, Unread};
 use super::{HostNginx, Place, Site, command, disk, process, syntax, ways};
 
 /// Where nginx's packages have its configuration.
-const MAIN: &str = "/etc/nginx/nginx.conf";
+pub(super) const MAIN: &str = "/etc/nginx/nginx.conf";
 
 /// The first nginx that can be told where to log before it has read its configuration (`-e`).
 const LOGS_ELSEWHERE: Version = Version(1, 19, 5);

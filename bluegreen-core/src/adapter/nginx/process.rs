@@ -141,6 +141,11 @@ pub(super) fn masters(program: &str) -> Vec<u32> {
             name.trim_end_matches(" (deleted)") == program
         })
     };
+    all_masters().into_iter().filter(|pid| runs(*pid)).collect()
+}
+
+/// The masters that are in no container.
+pub(super) fn all_masters() -> Vec<u32> {
     // A process has one number in each namespace between it and us.
     let ours = |pid: u32| {
         fs::read_to_string(proc(pid, "status")).is_ok_and(|status| {
@@ -150,7 +155,7 @@ pub(super) fn masters(program: &str) -> Vec<u32> {
                 .is_none_or(|numbers| numbers.split_whitespace().count() == 1)
         })
     };
-    all().into_iter().filter(|pid| is_master(*pid) && ours(*pid) && runs(*pid)).collect()
+    all().into_iter().filter(|pid| is_master(*pid) && ours(*pid)).collect()
 }
 
 /// Whether a process has a network of its own. `None` when that may not be seen.
