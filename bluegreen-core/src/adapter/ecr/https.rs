@@ -3,7 +3,7 @@
 //! It is what the SDK makes by default, but for the library of ciphers: the SDK's is aws-lc, which is built from C
 //! in three quarters of a minute and is larger.
 
-use aws_sdk_ecr::config::SharedHttpClient;
+use aws_sdk_ecr::config::{RuntimeComponents, SharedHttpClient};
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
@@ -16,7 +16,7 @@ pub(super) fn client() -> SharedHttpClient {
             .tls_provider(Provider::Rustls(CryptoMode::Ring))
             .proxy_config(ProxyConfig::from_env());
         connector.set_connector_settings(settings.cloned());
-        connector.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
+        connector.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
         connector.build()
     })
 }
