@@ -2,8 +2,8 @@
 
 use std::error::Error;
 
-use bluegreen_core::adapter::ecr::EcrHost;
 use bluegreen_core::adapter::nginx::Place;
+use bluegreen_core::model::EcrHost;
 use bluegreen_core::model::ImageRef;
 use bluegreen_core::orchestrator::{Aftermath, Cause, Earlier, Failure, RollbackOffer, ServingNow};
 use bluegreen_core::port::{JournalError, ProxyError, RegistryError, RuntimeError};

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bluegreen_core::adapter::docker::{Docker, DockerConfig, DockerRegistry, LocalImages, context_address};
-use bluegreen_core::adapter::ecr::Ecr;
 use bluegreen_core::adapter::file::FileJournal;
 use bluegreen_core::adapter::nginx::Nginx;
 use bluegreen_core::adapter::probe::Probes;
@@ -98,10 +97,48 @@ fn registry(pull: Option<PullArg>, docker: &Docker, env: &Environment) -> Arc<dy
         return Arc::new(local);
     }
     let config = docker_config(env);
-    let remote = Registries::new(Arc::new(Ecr::new()), Arc::new(DockerRegistry::new(docker.clone(), config)));
+    let remote = Registries::new(ecr(), Arc::new(DockerRegistry::new(docker.clone(), config)));
     match pull {
         Some(PullArg::Missing) => Arc::new(LocalFirst { local, remote }),
         _ => Arc::new(remote),
+    }
+}
+
+#[cfg(feature = "ecr")]
+fn ecr() -> Arc<dyn Registry> {
+    Arc::new(bluegreen_core::adapter::ecr::Ecr::new())
+}
+
+/// Its images are refused by what it is built without.
+#[cfg(not(feature = "ecr"))]
+fn ecr() -> Arc<dyn Registry> {
+    Arc::new(WithoutEcr)
+}
+
+/// A program that was built without the feature `ecr`.
+#[cfg(not(feature = "ecr"))]
+#[derive(Debug)]
+struct WithoutEcr;
+
+#[cfg(not(feature = "ecr"))]
+impl WithoutEcr {
+    fn refusal() -> RegistryError {
+        RegistryError::Other {
+            operation: "asking Amazon ECR",
+            source: "this program was built without the feature `ecr`".into(),
+        }
+    }
+}
+
+#[cfg(not(feature = "ecr"))]
+#[async_trait]
+impl Registry for WithoutEcr {
+    async fn resolve(&self, _: &ImageRef) -> Result<PinnedImage, RegistryError> {
+        Err(Self::refusal())
+    }
+
+    async fn credentials(&self, _: &PinnedImage) -> Result<Option<Credentials>, RegistryError> {
+        Err(Self::refusal())
     }
 }
 

@@ -17,5 +17,4 @@ mod http;
 pub mod nginx;
 #[cfg(feature = "probes")]
 pub mod probe;
-#[cfg(feature = "ecr")]
 pub mod registries;

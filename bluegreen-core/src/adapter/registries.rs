@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::ecr::EcrHost;
-use crate::model::{ImageRef, PinnedImage};
+use crate::model::{EcrHost, ImageRef, PinnedImage};
 use crate::port::{Credentials, Registry, RegistryError};
 
 /// A [`Registry`] made of two: one for the host names of ECR, one for all others.

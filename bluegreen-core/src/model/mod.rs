@@ -5,6 +5,7 @@
 
 mod check;
 mod color;
+mod ecr_host;
 mod fingerprint;
 mod image;
 mod name;
@@ -17,6 +18,7 @@ mod secret;
 
 pub use check::{BodyPattern, Check, Healthcheck, HttpCheck, LogPattern};
 pub use color::Color;
+pub use ecr_host::EcrHost;
 pub use fingerprint::Fingerprint;
 pub use image::{Digest, ImageRef, ImageSource, PinnedImage};
 pub use name::{AppName, DeploymentId, InstanceName};

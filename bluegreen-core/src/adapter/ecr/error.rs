@@ -10,7 +10,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ecr::types::{ImageFailure, ImageFailureCode};
 
-use super::EcrHost;
+use crate::model::EcrHost;
 use crate::port::RegistryError;
 
 /// One call of the API, for the texts about it.

@@ -13,7 +13,7 @@
 //! `ecr:GetAuthorizationToken` for [`credentials`](Registry::credentials). Nothing else.
 
 mod error;
-mod host;
+mod https;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -30,9 +30,8 @@ use base64::engine::general_purpose::STANDARD;
 use tokio::sync::Mutex;
 
 use self::error::{Call, Cause};
-pub use self::host::EcrHost;
 use self::session::{Origin, Session};
-use crate::model::{Digest, ImageRef, ImageSource, PinnedImage, Secret};
+use crate::model::{Digest, EcrHost, ImageRef, ImageSource, PinnedImage, Secret};
 use crate::port::{Credentials, Registry, RegistryError};
 
 /// The kinds of manifest that we take. Without this list ECR may convert what it answers with; with it, a tag of

@@ -14,7 +14,8 @@ use aws_sdk_ecr::Client;
 use aws_sdk_ecr::config::IdentityCache;
 use tokio::sync::Mutex;
 
-use super::EcrHost;
+use super::https;
+use crate::model::EcrHost;
 
 /// How long AWS credentials may take to load. Measured: 0.2 s from instance metadata, 4.2 s until the SDK gives
 /// up on instance metadata that never answers. Single sign-on and programs that fetch credentials take longer.
@@ -84,7 +85,9 @@ impl Session {
                 // The newest known behaviour by name and not `latest()`: an update of the SDK must not change
                 // retries or timeouts. With the region given, instance metadata is not asked for one (3 s where
                 // it does not answer).
-                let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12()).region(region);
+                let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
+                    .region(region)
+                    .http_client(https::client());
                 // Only ever switched on: the user may have asked for both in the environment.
                 if host.is_fips() {
                     loader = loader.use_fips(true);
@@ -96,6 +99,9 @@ impl Session {
             }
             Origin::Config(config) => {
                 let mut builder = config.to_builder().region(region);
+                if config.http_client().is_none() {
+                    builder.set_http_client(Some(https::client()));
+                }
                 if host.is_fips() {
                     builder.set_use_fips(Some(true));
                 }

@@ -82,7 +82,7 @@ async fn encrypted(_: TcpStream, _: &[u8]) -> Result<Transport, Bad> {
 async fn encrypted(stream: TcpStream, protocol: &[u8]) -> Result<Transport, Bad> {
     use std::sync::Arc;
     let failed = |error: String| Bad::new(FailureKind::NoConnection, format!("TLS: {error}"));
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| failed(error.to_string()))?

@@ -40,7 +40,7 @@ impl EcrHost {
     /// not ECR in this sense.
     ///
     /// ```
-    /// use bluegreen_core::adapter::ecr::EcrHost;
+    /// use bluegreen_core::model::EcrHost;
     /// let host = EcrHost::parse("123456789012.dkr.ecr.eu-west-1.amazonaws.com").unwrap();
     /// assert_eq!((host.account(), host.region()), ("123456789012", "eu-west-1"));
     /// assert!(EcrHost::parse("public.ecr.aws").is_none());
