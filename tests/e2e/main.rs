@@ -42,3 +42,4 @@ mod outputs;
 mod reboot;
 mod said;
 mod touches_nothing;
+mod typed;

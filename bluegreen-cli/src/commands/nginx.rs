@@ -11,7 +11,7 @@ use super::Context;
 use crate::args::{NginxArgs, NginxCommand};
 use crate::config::Mode;
 use crate::exit::Exit;
-use crate::output::Verdict;
+use crate::output::{Next, Verdict};
 use crate::settings::{self, Target};
 use crate::{env, explain, ports};
 
@@ -94,6 +94,7 @@ fn with_nginx(
             },
             Err(error) => Context::not_connected(command, &target, &error),
         }
+        .about(&target)
     })
 }
 
@@ -147,7 +148,7 @@ pub(super) fn installed(
     });
     let mut verdict = Verdict::success("nginx install", text, result);
     verdict.next = if pending || !loaded {
-        Some(format!("bluegreen nginx install {}", target.again))
+        Some(target.run("nginx install"))
     } else {
         by_hand(&installation.user_line, include_line)
     };
@@ -155,16 +156,16 @@ pub(super) fn installed(
 }
 
 /// What a person has to do about the line.
-fn by_hand(line: &UserLine, include_line: &str) -> Option<String> {
+fn by_hand(line: &UserLine, include_line: &str) -> Option<Next> {
     match line {
-        UserLine::ByHand { candidates, .. } => Some(match &candidates[..] {
+        UserLine::ByHand { candidates, .. } => Some(Next::todo(match &candidates[..] {
             [LineChange { path, line, to, .. }] => {
                 format!("make {path}:{line} say `{to}`, then nginx -t && nginx -s reload")
             }
             _ => format!(
                 "in your server's location, in place of proxy_pass: {include_line} (then nginx -t && nginx -s reload)"
             ),
-        }),
+        })),
         _ => None,
     }
 }
@@ -204,13 +205,9 @@ pub(super) fn checked(target: &Target, found: &Examination) -> Verdict {
         let first = found.findings.first().map_or("", |finding| finding.change.as_str());
         let by_us =
             found.findings.iter().any(|finding| finding.change.starts_with("bluegreen nginx install"));
-        verdict.next = Some(if by_us && !rewrite {
-            format!("bluegreen nginx install {}", target.again)
-        } else {
-            first.to_owned()
-        });
+        verdict.next = Some(if by_us && !rewrite { target.run("nginx install") } else { Next::todo(first) });
     } else if rewrite {
-        verdict.next = Some("`mode = \"live\"` loses no request at a switch".to_owned());
+        verdict.next = Some(Next::todo("nothing; `mode = \"live\"` in [nginx] loses no request at a switch"));
     }
     verdict
 }
