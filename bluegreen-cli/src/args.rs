@@ -1,5 +1,6 @@
 //! What can be typed. Only shapes: what the values mean is decided in `settings` and `commands`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,7 +29,6 @@ Examples:
     propagate_version = true,
     after_help = EXAMPLES,
     after_long_help = exit::help(EXAMPLES),
-    disable_help_subcommand = true,
     max_term_width = 100
 )]
 pub(crate) struct Cli {
@@ -135,6 +135,9 @@ pub(crate) enum Command {
     },
     /// Print the manual page (roff)
     Man,
+    /// A word that is no verb, and what stands behind it.
+    #[command(external_subcommand)]
+    Unknown(Vec<OsString>),
 }
 
 const INIT_EXAMPLES: &str = "\

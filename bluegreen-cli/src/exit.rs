@@ -57,6 +57,22 @@ impl Exit {
         }
     }
 
+    /// One word for machines.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Success => "done",
+            Self::Unexpected => "unexpected",
+            Self::Usage => "usage",
+            Self::Refused => "refused",
+            Self::RolledBack => "rolled-back",
+            Self::Cancelled => "cancelled",
+            Self::Stuck => "stuck",
+            Self::Unretired => "unretired",
+            Self::Degraded => "degraded",
+            Self::NotServing => "not-serving",
+        }
+    }
+
     /// One line for the help and the manual.
     pub(crate) const fn meaning(self) -> &'static str {
         match self {

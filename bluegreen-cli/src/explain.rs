@@ -2,16 +2,18 @@
 
 use std::error::Error;
 
-use bluegreen_core::adapter::nginx::Place;
-use bluegreen_core::model::EcrHost;
-use bluegreen_core::model::ImageRef;
 use bluegreen_core::orchestrator::{Aftermath, Cause, Earlier, Failure, RollbackOffer, ServingNow};
-use bluegreen_core::port::{JournalError, ProxyError, RegistryError, RuntimeError};
+use bluegreen_core::port::{JournalError, ProxyError, RegistryError};
 
-use crate::args::PullArg;
+use crate::commands::{Deadline, SetBy};
+use crate::duration;
 use crate::exit::Exit;
-use crate::output::{Explained, Verdict, receipt};
+use crate::output::{Explained, Next, Verdict, receipt};
 use crate::settings::{SettingsError, Target};
+
+mod remedy;
+
+pub(crate) use remedy::{disk_low, port_taken, proxy, registry, runtime};
 
 /// The one map from what a failed run left behind to the exit code.
 pub(crate) fn exit_of(failure: &Failure) -> Exit {
@@ -51,20 +53,48 @@ pub(crate) fn failure(command: &'static str, failure: &Failure, target: &Target)
     };
     let explained = Explained {
         message,
+        code: code(&failure.cause),
         step: failure.step.map(|step| step.to_string()),
         causes,
         details,
         log: failure.log.clone(),
         clients: failure.receipt.iter().flat_map(receipt::lines).collect(),
-        receipt: serde_json::to_value(&failure.receipt).unwrap_or_default(),
         // Nothing is looked at for a refusal. A run that had begun owes an answer, also when it has none.
         serving: match &failure.serving {
             None => failure.deployment.as_ref().map(|_| "this could not be told".to_owned()),
             Some(now) => Some(serving(now)),
         },
-        serving_now: serde_json::to_value(&failure.serving).unwrap_or_default(),
     };
-    Verdict::failure(command, exit_of(failure), explained, Some(next(command, failure, target)))
+    let mut verdict =
+        Verdict::failure(command, exit_of(failure), explained, Some(remedy::of(command, failure, target)));
+    verdict.subject.deployment = failure.deployment.as_ref().map(ToString::to_string);
+    verdict.subject.receipt = serde_json::to_value(&failure.receipt).unwrap_or_default();
+    verdict.subject.serving = serde_json::to_value(&failure.serving).unwrap_or_default();
+    verdict
+}
+
+/// The kind of a cause, for machines: it stays what it is when the words change.
+fn code(cause: &Cause) -> &'static str {
+    match cause {
+        Cause::Registry(_) => "registry",
+        Cause::Runtime(_) => "runtime",
+        Cause::Proxy(_) => "proxy",
+        Cause::Probe(_) => "probe",
+        Cause::Journal(JournalError::Held { .. }) => "held",
+        Cause::Journal(_) => "journal",
+        Cause::IllegalJournal(_) => "illegal-journal",
+        Cause::Gate(_) => "unhealthy",
+        Cause::CandidateLost { .. } => "candidate-lost",
+        Cause::ClientsFailed { .. } => "clients-failed",
+        Cause::NotMeasured { .. } => "not-measured",
+        Cause::DiskLow { .. } => "disk-low",
+        Cause::Timeout { .. } => "timeout",
+        Cause::Cancelled => "cancelled",
+        Cause::Overtaken { .. } => "overtaken",
+        Cause::NoRollback(_) => "no-rollback",
+        Cause::Superseded { .. } => "superseded",
+        _ => "other",
+    }
 }
 
 /// What serves, in one line.
@@ -113,140 +143,14 @@ pub(crate) fn short(digest: &str) -> &str {
     hex.get(..12).unwrap_or(hex)
 }
 
-fn next(command: &str, failure: &Failure, target: &Target) -> String {
-    let again = &target.again;
-    match &failure.aftermath {
-        Aftermath::Stuck { .. } => return format!("look at the cause, then: bluegreen recover {again}"),
-        Aftermath::Committed => return format!("bluegreen recover {again}"),
-        _ => {}
-    }
-    match &failure.cause {
-        Cause::Registry(RegistryError::ImageNotFound { image, .. })
-            if target.app.pull == Some(PullArg::Never) =>
-        {
-            format!("pull it (docker pull {image}), or let this pull it: --pull missing")
-        }
-        Cause::Registry(error) => registry(error),
-        Cause::Runtime(error) => runtime(error),
-        Cause::Proxy(error) => proxy(error, target),
-        Cause::Journal(JournalError::Held { .. }) => {
-            format!("wait for it: bluegreen {command} {again} … --wait 10m")
-        }
-        Cause::Journal(JournalError::Corrupt { path, .. }) => {
-            format!("look at {path}; when it is beyond repair, move it away: what serves is found by looking")
-        }
-        Cause::Overtaken { by } => format!("nothing: {} {} is what is wanted now", by.verb, by.deployment),
-        Cause::Journal(_) => "check the state directory: it must be writable and have room".to_owned(),
-        Cause::Gate(_) | Cause::CandidateLost { .. } => "mend the application, then deploy again".to_owned(),
-        Cause::ClientsFailed { .. } => {
-            "mend the application for what `receipt` asks, or the limit, then deploy again".to_owned()
-        }
-        Cause::NotMeasured { .. } => NO_WAY_IN.to_owned(),
-        Cause::DiskLow { .. } => DISK_LOW.to_owned(),
-        Cause::Cancelled => format!("when you are ready: bluegreen {command} {again} …"),
-        Cause::Superseded { .. } => {
-            "give the deployment a new id, or deploy the image as a new deployment".to_owned()
-        }
-        _ => format!("bluegreen status {again}"),
-    }
-}
-
-pub(crate) const DISK_LOW: &str =
-    "make room: docker system df shows what takes it; or lower `retain.min_free`";
-
-const NO_WAY_IN: &str =
-    "set `url` in [nginx] to a plain HTTP address of this host, or take `receipt.max_failures` out";
-
-/// What to do about it.
-pub(crate) fn registry(error: &RegistryError) -> String {
-    match error {
-        RegistryError::ImageNotFound { .. } => {
-            "check that the image was pushed under this name and tag".to_owned()
-        }
-        RegistryError::AccessDenied { registry, .. } => refused_by(registry),
-        RegistryError::NoCredentials { registry, .. } if EcrHost::parse(registry).is_none() => {
-            format!("mend that helper, or log in as the user that runs this: docker login {registry}")
-        }
-        RegistryError::NoCredentials { .. } => {
-            "give this host AWS credentials: attach an instance profile to the instance (in a container: metadata \
-             hop limit 2), or set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-                .to_owned()
-        }
-        RegistryError::Unreachable { .. } => {
-            "check this host's way to the registry: DNS, proxy, security group".to_owned()
-        }
-        // Registries are asked through the Engine, which may itself be what is missing.
-        RegistryError::Other { source, .. } if source.is::<RuntimeError>() => {
-            source.downcast_ref().map(runtime).unwrap_or_default()
-        }
-        _ => "try again; bluegreen -v shows more".to_owned(),
-    }
-}
-
-/// A registry that does not take who we are.
-fn refused_by(registry: &str) -> String {
-    if EcrHost::parse(registry).is_some() {
-        "let the role or user pull: ecr:GetAuthorizationToken on *, and on the repository ecr:BatchGetImage and \
-         ecr:GetDownloadUrlForLayer"
-            .to_owned()
-    } else {
-        format!("log in as the user that runs this: docker login {registry}")
-    }
-}
-
-/// What to do about it.
-pub(crate) fn runtime(error: &RuntimeError) -> String {
-    match error {
-        RuntimeError::Unreachable { denied: true, .. } => {
-            "run as root, or as a user of the group docker".to_owned()
-        }
-        RuntimeError::Unreachable { .. } => "start Docker: systemctl start docker".to_owned(),
-        RuntimeError::NoWay { .. } => {
-            "name the Engine as unix:///PATH or tcp://HOST:PORT: `docker.host` in bluegreen.toml, or DOCKER_HOST".to_owned()
-        }
-        RuntimeError::ImageNotFound { .. } => {
-            "check that the image was pushed under this name and tag".to_owned()
-        }
-        // Behind the image stands its digest in parentheses.
-        RuntimeError::PullDenied { image, .. } => {
-            image.split(' ').next().unwrap_or(image).parse::<ImageRef>().map_or_else(
-                |_| "check the registry's credentials on this host".to_owned(),
-                |image| refused_by(image.registry()),
-            )
-        }
-        RuntimeError::RegistryUnreachable { .. } => {
-            "check this host's way to the registry, then deploy again".to_owned()
-        }
-        RuntimeError::DiskFull { .. } => "make room: docker system df shows what takes it".to_owned(),
-        RuntimeError::PortTaken { port, .. } => {
-            let number = port.rsplit_once(':').map_or(port.as_str(), |(_, number)| number);
-            port_taken(number)
-        }
-        RuntimeError::NameTaken { name } => {
-            format!("remove it (docker rm -f {name}), or take it over: `adopt = true` in bluegreen.toml")
-        }
-        RuntimeError::Network { name, .. } => {
-            format!("see docker network ls; make it: docker network create {name}")
-        }
-        RuntimeError::Rejected { .. } => "mend the container's settings in bluegreen.toml".to_owned(),
-        _ => "try again; bluegreen -v shows more".to_owned(),
-    }
-}
-
-/// A host port that somebody else has.
-pub(crate) fn port_taken(number: impl std::fmt::Display) -> String {
-    format!(
-        "see who has it: ss -ltnp 'sport = :{number}', docker ps --filter publish={number}; if nobody has, Docker \
-         did not let go of it after a crash: systemctl restart docker"
-    )
-}
-
 /// What nginx could not do.
 pub(crate) fn nginx(command: &'static str, error: &ProxyError, target: &Target) -> Verdict {
     let exit = match error {
         ProxyError::NotRestored { .. } => Exit::Stuck,
         // Whatever was written is put back byte for byte.
-        ProxyError::Refused { .. } | ProxyError::NotProven { .. } => Exit::RolledBack,
+        ProxyError::Refused { .. } | ProxyError::UnknownHost { .. } | ProxyError::NotProven { .. } => {
+            Exit::RolledBack
+        }
         _ => Exit::Refused,
     };
     let message = format!("{command} for {} failed", target.app.spec.name);
@@ -255,8 +159,7 @@ pub(crate) fn nginx(command: &'static str, error: &ProxyError, target: &Target) 
         explained.details = printed(output);
     }
     verdict.next = match error {
-        ProxyError::NotRunning { .. } => Some("start nginx, then try again".to_owned()),
-        ProxyError::Broken { .. } => Some("mend nginx's configuration until nginx -t passes".to_owned()),
+        ProxyError::NotRunning { .. } | ProxyError::Broken { .. } => Some(proxy(error, target)),
         _ => None,
     };
     verdict
@@ -267,37 +170,28 @@ fn printed(output: &str) -> String {
     output.lines().map(|line| format!("  nginx: {}\n", crate::output::plain(line))).collect()
 }
 
-/// What to do about it.
-pub(crate) fn proxy(error: &ProxyError, target: &Target) -> String {
-    let again = &target.again;
-    match error {
-        ProxyError::NotRunning { .. } => {
-            let log = match &target.app.nginx.place {
-                Place::Container { name } => format!("docker logs {name}"),
-                _ => "journalctl -u nginx".to_owned(),
-            };
-            format!("start nginx, then deploy again; when it does not stay up, its log tells why ({log})")
-        }
-        ProxyError::Broken { .. } => {
-            "mend nginx's configuration until nginx -t passes, then deploy again".to_owned()
-        }
-        ProxyError::NoWayIn { .. } => NO_WAY_IN.to_owned(),
-        ProxyError::Refused { reason } if reason.contains("host not found in upstream") => unresolved(target),
-        ProxyError::Unrecognized { .. } | ProxyError::Unreadable { .. } | ProxyError::SecondWay { .. } => {
-            format!("see what nginx needs: bluegreen nginx check {again}")
-        }
-        _ => format!("bluegreen nginx check {again}"),
-    }
+/// What to do about an image that no registry gave, when it is here: it was built on this host.
+pub(crate) fn is_here(command: &str, failure: &Failure, target: &Target) -> Option<Next> {
+    let asked = matches!(
+        failure.cause,
+        Cause::Registry(RegistryError::ImageNotFound { .. } | RegistryError::AccessDenied { .. })
+    );
+    let next = || remedy::again(command, target, &["--pull", "missing"]);
+    asked.then(next).map(|next| next.saying("the image is on this host: take that one"))
 }
 
-/// nginx does not find the candidate's container by its name.
-fn unresolved(target: &Target) -> String {
-    let network = target.app.spec.options.networks.first().map(|network| network.name.as_str());
-    match (&target.app.nginx.place, network) {
-        (Place::Container { name }, Some(network)) => format!(
-            "connect nginx's container to the application's network: docker network connect {network} {name}"
-        ),
-        _ => format!("see what nginx needs: bluegreen nginx check {}", target.again),
+/// What to do about a run that its own deadline stopped: ask for twice the time.
+pub(crate) fn too_short(command: &str, deadline: &Deadline, target: &Target) -> Next {
+    match deadline.set_by {
+        SetBy::Option => {
+            let longer = duration::format(deadline.within.saturating_mul(2));
+            remedy::again(command, target, &["--deadline", &longer]).saying("if it only needs longer")
+        }
+        SetBy::Hook(limit) => Next::todo(format!(
+            "if it only needs longer, raise `timeout` of this hook in appspec.yml, from {} to {}",
+            limit.as_secs(),
+            limit.as_secs().saturating_mul(2)
+        )),
     }
 }
 

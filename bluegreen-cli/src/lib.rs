@@ -36,7 +36,7 @@ use clap::Parser as _;
 use clap::error::ErrorKind;
 
 use exit::Exit;
-use output::{Explained, Out, Verdict};
+use output::{Explained, Next, Out, Verdict};
 
 /// The whole command: reads the process's arguments and environment and says how it ends.
 pub fn run() -> ExitCode {
@@ -71,7 +71,7 @@ fn misused(error: &clap::Error) -> Verdict {
         details: details.trim().to_owned(),
         ..Explained::default()
     };
-    Verdict::failure("bluegreen", Exit::Usage, error, Some("bluegreen --help".to_owned()))
+    Verdict::failure("bluegreen", Exit::Usage, error, Some(Next::run(["bluegreen", "--help"])))
 }
 
 #[cfg(test)]
@@ -81,15 +81,17 @@ mod tests {
     #[test]
     fn a_machine_is_told_of_what_was_typed_wrong_in_its_own_form() {
         let typed = |words: &str| words.split(' ').map(OsString::from).collect::<Vec<_>>();
-        for words in ["bluegreen deploy --output json --imag x", "bluegreen --output=json no-such-verb"] {
+        for words in
+            ["bluegreen deploy --output json --imag x", "bluegreen --output=json deploy --no-such-option"]
+        {
             let words = typed(words);
             assert!(wants_json(&words));
             let error = args::Cli::try_parse_from(&words).unwrap_err();
             let said = misused(&error).json();
             assert_eq!((&said["exit_code"], &said["event"]), (&2.into(), &"report".into()));
-            let message = said["error"]["message"].as_str().unwrap();
-            assert!(message.contains("unexpected argument") || message.contains("no-such-verb"), "{message}");
-            assert!(said["error"]["details"].as_str().unwrap().contains("Usage: "), "{said:#}");
+            let message = said["cause"]["message"].as_str().unwrap();
+            assert!(message.contains("unexpected argument"), "{message}");
+            assert!(said["cause"]["details"].as_str().unwrap().contains("Usage: "), "{said:#}");
         }
         assert!(!wants_json(&typed("bluegreen deploy json --output human")));
     }

@@ -90,6 +90,15 @@ fn proxy(target: &Target, docker: &Docker) -> Nginx {
     Nginx::new(Arc::new(docker.clone()), sites)
 }
 
+/// What is on this host, whatever its registry says.
+///
+/// # Errors
+///
+/// When Docker's address makes no sense or leads nowhere.
+pub(crate) fn local(target: &Target, env: &Environment) -> Result<LocalImages, RuntimeError> {
+    Ok(LocalImages::new(docker(target, env)?))
+}
+
 /// Where the meaning of a tag is looked up.
 fn registry(pull: Option<PullArg>, docker: &Docker, env: &Environment) -> Arc<dyn Registry> {
     let local = LocalImages::new(docker.clone());
@@ -153,7 +162,7 @@ struct LocalFirst {
 impl Registry for LocalFirst {
     async fn resolve(&self, image: &ImageRef) -> Result<PinnedImage, RegistryError> {
         match self.local.resolve(image).await {
-            Err(RegistryError::ImageNotFound { .. }) => self.remote.resolve(image).await,
+            Err(RegistryError::NotHere { .. }) => self.remote.resolve(image).await,
             found => found,
         }
     }

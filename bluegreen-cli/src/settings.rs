@@ -11,10 +11,13 @@ use bluegreen_core::model::{
     ParseError, Publish, Slot, Slots,
 };
 
+use clap::ValueEnum as _;
+
 use crate::args::{AppArgs, Global, ImageArgs, PullArg};
 use crate::config::{self, App, Config, ConfigError, DEFAULT_GREEN, DEFAULT_PORT, Mode, NginxSettings};
 use crate::inputs::{self, Entry, InputError};
 use crate::nearest;
+use crate::output::{self, Next};
 
 /// One application and where its world is.
 #[derive(Debug, Clone)]
@@ -27,7 +30,40 @@ pub(crate) struct Target {
     /// Things that a person should know before it starts.
     pub(crate) warnings: Vec<Warning>,
     /// What to type after a verb to mean this application again.
-    pub(crate) again: String,
+    pub(crate) again: Again,
+    /// The image that was asked for.
+    pub(crate) image: Option<ImageRef>,
+    /// What to tell `deploy` besides, to mean the same again. Empty where no image was asked for.
+    pub(crate) input: Vec<String>,
+}
+
+/// Arguments that mean one application. Shown as a shell takes them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Again(pub(crate) Vec<String>);
+
+impl std::fmt::Display for Again {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&output::typed(&self.0))
+    }
+}
+
+impl Target {
+    /// One of our commands for this application, to be typed as it stands.
+    pub(crate) fn command(&self, verb: &str) -> Vec<String> {
+        let words = std::iter::once("bluegreen").chain(verb.split(' ')).map(str::to_owned);
+        words.chain(self.again.0.iter().cloned()).collect()
+    }
+
+    /// What to do next is this command of ours.
+    pub(crate) fn run(&self, verb: &str) -> Next {
+        Next::run(self.command(verb))
+    }
+
+    /// The deploy that was asked for, once more; none where it is not known which image is meant.
+    pub(crate) fn deploy(&self) -> Option<Vec<String>> {
+        let known = !self.input.is_empty() || self.app.image.is_some();
+        known.then(|| self.command("deploy").into_iter().chain(self.input.iter().cloned()).collect())
+    }
 }
 
 /// Why it is not known what to do.
@@ -63,21 +99,20 @@ pub(crate) enum SettingsError {
 
 impl SettingsError {
     /// What to do about it, in one line.
-    pub(crate) fn hint(&self) -> Option<String> {
-        match self {
-            Self::Config(_) | Self::Input(_) | Self::ConfPath { .. } => None,
+    pub(crate) fn hint(&self) -> Option<Next> {
+        let text = match self {
+            Self::Config(_) | Self::Input(_) | Self::ConfPath { .. } => return None,
             Self::NoConfig => {
-                Some("name one with --config, or give --image-definitions FILE --nginx-conf FILE".to_owned())
+                "name one with --config, or give --nginx-conf FILE as the shell script does".to_owned()
             }
-            Self::UnknownApp { nearest, .. } => nearest.as_ref().map(|name| format!("did you mean {name}?")),
-            Self::WhichApp { names } => names.first().map(|name| format!("for example: bluegreen … {name}")),
-            Self::NoImage { .. } => Some(
-                "give --image REF or --image-definitions FILE, or `image` in the configuration".to_owned(),
-            ),
-            Self::NoName | Self::BadName { .. } => {
-                Some("name the application: bluegreen deploy APP …".to_owned())
+            Self::UnknownApp { nearest, .. } => format!("did you mean {}?", nearest.as_deref()?),
+            Self::WhichApp { names } => format!("put its name behind the verb, as {}", names.first()?),
+            Self::NoImage { .. } => {
+                "give --image REF or --image-definitions FILE, or `image` in the configuration".to_owned()
             }
-        }
+            Self::NoName | Self::BadName { .. } => "put the application's name behind the verb".to_owned(),
+        };
+        Some(Next::todo(text))
     }
 }
 
@@ -120,7 +155,10 @@ pub(crate) fn deployment(global: &Global, input: &ImageArgs) -> Result<(Target, 
         };
         let image = input.image.clone().or(entry.map(|entry| entry.image));
         let image = image.ok_or_else(|| SettingsError::NoImage { app: name.clone() })?;
-        return Ok((as_the_script(global, name, conf, input.pull)?, image));
+        let mut target = as_the_script(global, name, conf, input.pull)?;
+        target.input = input_again(input, &image, None);
+        target.image = Some(image.clone());
+        return Ok((target, image));
     }
     let path = config::locate(global.config.as_deref()).ok_or(SettingsError::NoConfig)?;
     let config = config::load(&path)?;
@@ -140,7 +178,23 @@ pub(crate) fn deployment(global: &Global, input: &ImageArgs) -> Result<(Target, 
     if let Some(conf) = &input.nginx_conf {
         app.nginx.conf = Some(on_this_host(conf)?);
     }
-    Ok((within(global, config, app), image))
+    let conf = app.nginx.conf.clone().filter(|_| input.nginx_conf.is_some());
+    let mut target = within(global, config, app);
+    target.input = input_again(input, &image, conf.as_deref());
+    target.image = Some(image.clone());
+    Ok((target, image))
+}
+
+/// What was said of the image, to be said again. A file that names it may be another one by then.
+fn input_again(input: &ImageArgs, image: &ImageRef, conf: Option<&Path>) -> Vec<String> {
+    let mut again = vec!["--image".to_owned(), image.to_string()];
+    if let Some(conf) = conf {
+        again.extend(["--nginx-conf".to_owned(), conf.display().to_string()]);
+    }
+    if let Some(pull) = input.pull.and_then(|pull| pull.to_possible_value()) {
+        again.extend(["--pull".to_owned(), pull.get_name().to_owned()]);
+    }
+    again
 }
 
 fn within(global: &Global, config: Config, app: App) -> Target {
@@ -149,13 +203,14 @@ fn within(global: &Global, config: Config, app: App) -> Target {
     if Color::ALL.iter().any(|color| open(app.spec.slots.of(*color))) {
         warnings.push(OPEN_PORTS);
     }
-    let mut again = app.spec.name.to_string();
+    let mut again = vec![app.spec.name.to_string()];
     if let Some(path) = &global.config {
-        again.push_str(&format!(" --config {}", quoted(path)));
+        again.extend(["--config".to_owned(), path.display().to_string()]);
     }
-    again.push_str(&state_dir_again(global));
+    again.extend(state_dir_again(global));
     let state_dir = state_dir(global).or(config.state_dir);
-    Target { app, docker_host: config.docker_host, state_dir, warnings, again }
+    let docker_host = config.docker_host;
+    Target { app, docker_host, state_dir, warnings, again: Again(again), image: None, input: Vec::new() }
 }
 
 /// What the command line says, as a whole path: its parent is looked for when it is made.
@@ -165,8 +220,9 @@ fn state_dir(global: &Global) -> Option<PathBuf> {
 }
 
 /// What the command line says, to be said again: another directory has another journal and another lock.
-fn state_dir_again(global: &Global) -> String {
-    global.state_dir.as_deref().map(|dir| format!(" --state-dir {}", quoted(dir))).unwrap_or_default()
+fn state_dir_again(global: &Global) -> Vec<String> {
+    let again = |dir: &PathBuf| vec!["--state-dir".to_owned(), dir.display().to_string()];
+    global.state_dir.as_ref().map(again).unwrap_or_default()
 }
 
 /// Something that works and could be safer.
@@ -240,17 +296,21 @@ fn as_the_script(
         conf: Some(conf),
         ..NginxSettings::default()
     };
-    let conf = nginx.conf.as_deref().map(quoted).unwrap_or_default();
-    let again = format!("{} --nginx-conf {conf}{}", spec.name, state_dir_again(global));
+    let mut again = vec![spec.name.to_string()];
+    again.extend(nginx.conf.iter().flat_map(|conf| ["--nginx-conf".to_owned(), conf.display().to_string()]));
+    again.extend(state_dir_again(global));
     let app = App { spec, image: None, pull, nginx };
     let warnings = vec![OPEN_PORTS];
-    Ok(Target { app, docker_host: None, state_dir: state_dir(global), warnings, again })
-}
-
-/// A path as a shell takes it.
-fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    shlex::try_quote(&text).map(std::borrow::Cow::into_owned).unwrap_or(text)
+    let state_dir = state_dir(global);
+    Ok(Target {
+        app,
+        docker_host: None,
+        state_dir,
+        warnings,
+        again: Again(again),
+        image: None,
+        input: Vec::new(),
+    })
 }
 
 #[cfg(test)]

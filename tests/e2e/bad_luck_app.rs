@@ -5,7 +5,8 @@ use bluegreen_testkit::docker::{AppImage, docker};
 use crate::luck::Running;
 use crate::stage::{Kind, Stage};
 
-const MEND: &str = "next: mend the application, then deploy again";
+const DIED: &str = "to do: it did not stay up";
+const SLOW: &str = "to do: is it only slow? then raise `deadline`";
 const LAST_LINES: &str = "the candidate's last log lines:";
 
 #[test]
@@ -14,11 +15,11 @@ fn a_container_that_exits_at_once_is_refused_with_its_exit_code_and_its_last_wor
     let stage = Stage::with_v1(Kind::HostLive);
     let bad =
         stage.image_with("v2", &[("EXIT_AFTER_MS", "0"), ("EXIT_CODE", "7"), ("START_DELAY_MS", "60000")]);
-    stage.rolls_back(&bad, &["code 7", LAST_LINES, "exiting with 7, as EXIT_AFTER_MS asks", MEND]);
+    stage.rolls_back(&bad, &["code 7", LAST_LINES, "exiting with 7, as EXIT_AFTER_MS asks", DIED]);
     // Without a restart by the Engine too.
     stage.configure("restart = \"no\"");
     stage
-        .rolls_back(&bad, &["exited with code 7", LAST_LINES, "exiting with 7, as EXIT_AFTER_MS asks", MEND]);
+        .rolls_back(&bad, &["exited with code 7", LAST_LINES, "exiting with 7, as EXIT_AFTER_MS asks", DIED]);
 }
 
 #[test]
@@ -27,7 +28,7 @@ fn a_container_that_exits_after_five_seconds_is_refused_by_the_minimal_healthy_t
     let stage = Stage::with_v1(Kind::HostLive);
     stage.configure("[app.WEB.health]\nhttp = \"/health\"\nmin_healthy = \"20s\"\ndeadline = \"60s\"");
     let bad = stage.image_with("v2", &[("EXIT_AFTER_MS", "5000"), ("EXIT_CODE", "3")]);
-    let ran = stage.rolls_back(&bad, &["code 3", LAST_LINES, "exiting with 3, as EXIT_AFTER_MS asks", MEND]);
+    let ran = stage.rolls_back(&bad, &["code 3", LAST_LINES, "exiting with 3, as EXIT_AFTER_MS asks", DIED]);
     assert!(!ran.err.contains("not healthy within"), "it was not waited for\n{}", ran.err);
 }
 
@@ -42,7 +43,7 @@ fn a_container_that_is_killed_for_its_memory_is_refused_and_called_so() {
             "memory = \"24m\"\nrestart = \"{restart}\"\n[app.WEB.health]\ntcp = true\nmin_healthy = \"30s\"\n\
              deadline = \"60s\""
         ));
-        stage.rolls_back(&bad, &["lack of memory", LAST_LINES, "listening on localhost:3000", MEND]);
+        stage.rolls_back(&bad, &["lack of memory", LAST_LINES, "listening on localhost:3000", DIED]);
     }
 }
 
@@ -58,11 +59,11 @@ fn an_entrypoint_that_does_not_exist_is_refused_with_the_runtimes_words() {
             "start failed",
             "/no/such/program",
             "no such file or directory",
-            "next: mend the container's settings",
+            "to do: mend the container's settings",
         ],
     );
     stage.configure("command = [\"no-such-command\"]");
-    stage.rolls_back(&image, &["unknown command \"no-such-command\"", "exit", "code 2", LAST_LINES, MEND]);
+    stage.rolls_back(&image, &["unknown command \"no-such-command\"", "exit", "code 2", LAST_LINES, DIED]);
 }
 
 #[test]
@@ -72,7 +73,7 @@ fn a_log_line_that_never_comes_is_refused_with_the_pattern_that_was_waited_for()
     stage.configure("[app.WEB.health]\nlog = \"listening on localhost\"\ndeadline = \"2s\"");
     let bad = stage.image_with("v2", &[("HEALTH", "never-log")]);
     let says =
-        ["was not healthy within 2 s", "listening on localhost", LAST_LINES, "starting version=v2", MEND];
+        ["was not healthy within 2 s", "listening on localhost", LAST_LINES, "starting version=v2", SLOW];
     stage.rolls_back(&bad, &says);
 }
 
@@ -84,7 +85,7 @@ fn a_health_path_that_answers_500_or_301_is_refused_with_the_last_status() {
     for status in ["500", "301"] {
         let bad = stage.image_with("v2", &[("HEALTH", status)]);
         let says =
-            ["was not healthy within 2 s", "GET :3000/health", &format!("status {status}"), LAST_LINES, MEND];
+            ["was not healthy within 2 s", "GET :3000/health", &format!("status {status}"), LAST_LINES, SLOW];
         stage.rolls_back(&bad, &says);
     }
 }
@@ -95,10 +96,10 @@ fn a_health_path_that_hangs_is_refused_when_its_time_is_over() {
     let stage = Stage::with_v1(Kind::HostLive);
     stage.configure("[app.WEB.health]\nhttp = \"/health\"\ndeadline = \"3s\"\nattempt_timeout = \"1s\"");
     let bad = stage.image_with("v2", &[("HEALTH", "hang")]);
-    stage.rolls_back(&bad, &["was not healthy within 3 s", "no complete answer within", LAST_LINES, MEND]);
+    stage.rolls_back(&bad, &["was not healthy within 3 s", "no complete answer within", LAST_LINES, SLOW]);
     // An attempt that may take longer than the gate ends with the gate, and still says what it waited for.
     stage.configure("[app.WEB.health]\nhttp = \"/health\"\ndeadline = \"2s\"\nattempt_timeout = \"60s\"");
-    stage.rolls_back(&bad, &["was not healthy within 2 s", "/health", "no complete answer within", MEND]);
+    stage.rolls_back(&bad, &["was not healthy within 2 s", "/health", "no complete answer within", SLOW]);
 }
 
 #[test]
@@ -109,7 +110,7 @@ fn a_container_that_does_not_listen_yet_when_its_time_is_over_is_refused() {
     let bad = stage.image_with("v2", &[("START_DELAY_MS", "60000")]);
     stage.rolls_back(
         &bad,
-        &["was not healthy within 2 s", "refused", LAST_LINES, "starting version=v2", MEND],
+        &["was not healthy within 2 s", "refused", LAST_LINES, "starting version=v2", SLOW],
     );
 }
 
@@ -173,7 +174,7 @@ fn a_body_that_is_not_as_expected_is_refused_and_shown() {
         "[app.WEB.health]\nhttp = { path = \"/health\", body = \"database: up\" }\ndeadline = \"1500ms\"",
     );
     let image = stage.image("v2", &AppImage::version("v2"));
-    stage.rolls_back(&image, &["was not healthy within 1.5 s", "database: up", MEND]);
+    stage.rolls_back(&image, &["was not healthy within 1.5 s", "database: up", SLOW]);
 }
 
 #[test]

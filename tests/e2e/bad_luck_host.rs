@@ -16,11 +16,8 @@ use crate::stage::{Kind, Stage, program, ran};
 #[ignore = "needs Docker and nginx: ./scripts/test"]
 fn an_image_that_is_not_on_this_host_is_refused_when_nothing_may_be_pulled() {
     let stage = Stage::with_v1(Kind::ContainerLive);
-    let says = [
-        "no-such-app:9",
-        "it is not on this host, and pulling is off",
-        "next: pull it (docker pull no-such-app:9)",
-    ];
+    let says =
+        ["no-such-app:9", "it is not on this host, and pulling is off", "next: docker pull no-such-app:9"];
     stage.refuses(&mut stage.command(&["deploy", "--image", "no-such-app:9"]), &says);
 }
 
@@ -34,7 +31,7 @@ fn a_docker_that_is_not_there_is_refused_with_its_address_and_how_to_start_it() 
         command.env("DOCKER_HOST", format!("unix://{}", socket.display()));
         command
     };
-    let start = "next: start Docker: systemctl start docker";
+    let start = "next: systemctl start docker";
 
     let missing = stage.dir().join("missing.sock");
     stage.refuses(&mut at(&missing), &["there is no socket at", "missing.sock", start]);
@@ -91,7 +88,7 @@ fn a_socket_that_is_not_permitted_is_refused_with_who_may_use_it_and_is_left_as_
     let says = [
         "cannot be reached at unix://",
         "ermission denied",
-        "next: run as root, or as a user of the group docker",
+        "to do: run as root or as a user of the group docker",
     ];
     stage.refuses(&mut command, &says);
     assert_eq!(socket.metadata().expect("it is there").permissions().mode() & 0o777, 0o600);
@@ -103,7 +100,7 @@ fn a_host_port_that_a_process_or_a_container_has_is_named_and_the_deploy_is_take
     let stage = Stage::with_v1(Kind::HostLive);
     let image = stage.image("v2", &AppImage::version("v2"));
     let [_, green] = stage.host_ports();
-    let next = format!("next: see who has it: ss -ltnp 'sport = :{green}'");
+    let next = format!("next: ss -ltnp 'sport = :{green}'");
     let says = ["start failed", &format!("host port 127.0.0.1:{green} is in use by something else"), &next];
 
     let listener = TcpListener::bind(("127.0.0.1", green)).expect("the port is free");
@@ -204,7 +201,7 @@ fn a_network_that_is_missing_is_made_and_one_whose_name_is_there_twice_is_refuse
     let image = stage.image("v3", &AppImage::version("v3"));
     let ran = stage.watched(&["v2"], || stage.bluegreen(&["deploy", "--image", &image]));
     let twice = format!("network {twin} cannot be used: there are 2 networks of that name");
-    ran.expect(20).says(&[&twice, "remove all but one by its id", "next: see docker network ls", "app:v2"]);
+    ran.expect(20).says(&[&twice, "remove all but one by its id", "next: docker network ls", "app:v2"]);
     stage.serves("v2");
     assert_eq!(stage.containers(&[]).len(), 1, "the candidate is left");
 }
@@ -265,7 +262,7 @@ fn on_full_disk(stage: &Stage, state: &Path, pages: u64, arguments: &[&str]) -> 
 fn a_state_directory_that_is_full_or_no_directory_is_refused_before_anything_is_touched() {
     let stage = Stage::with_v1(Kind::HostLive);
     let image = stage.image("v2", &AppImage::version("v2"));
-    let check = "next: check the state directory: it must be writable and have room";
+    let check = "to do: check the state directory: it must be writable and have room";
     let empty = stage.dir().join("empty");
     std::fs::create_dir(&empty).expect("a directory");
     let mut command = on_full_disk(&stage, &empty, 0, &["deploy", "--image", &image]);
@@ -305,7 +302,11 @@ fn a_state_directory_that_fills_up_in_the_middle_takes_the_deploy_back() {
     let state = stage.dir().join("state");
     let mut command = on_full_disk(&stage, &state, pages, &["deploy", "--image", &image]);
     let ran = stage.watched(&["v1", "v2"], || ran(&mut command));
-    ran.expect(20).says(&["No space left on device", "next: check the state directory", "serving now: blue"]);
+    ran.expect(20).says(&[
+        "No space left on device",
+        "to do: check the state directory",
+        "serving now: blue",
+    ]);
     stage.serves("v1");
     assert_eq!(stage.containers(&[]), [stage.place("blue")], "the candidate is left");
     // With room again the same deploy simply works.

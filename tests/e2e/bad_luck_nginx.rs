@@ -10,7 +10,7 @@ use crate::luck::{PATIENCE, Running, write};
 use crate::nginx_life::{start_host_nginx, stop_host_nginx};
 use crate::stage::{Kind, Stage, program};
 
-const START: &str = "next: start nginx, then deploy again";
+const START: &str = "to do: start nginx";
 
 /// Refused, with nothing touched, where nginx itself is down: nobody can be served, and nobody is worse off.
 fn refused_while_nginx_is_down(stage: &Stage, says: &[&str]) {
@@ -56,7 +56,7 @@ fn a_configuration_that_was_broken_before_we_came_is_refused_with_nginx_own_word
             "the proxy's configuration does not pass its own test",
             "unknown directive \"listne\"",
             "broken.conf:2",
-            "next: mend nginx's configuration until nginx -t passes, then deploy again",
+            "to do: mend nginx's own configuration",
         ];
         stage.refuses(&mut stage.command(&["deploy", "--image", &image]), &says);
         // And it is not reloaded by us: what nginx runs with is not what lies there.

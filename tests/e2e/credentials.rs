@@ -14,7 +14,7 @@ use crate::ecr_stage::{Beside, EcrStage, write};
 use crate::stage::{Ran, ran};
 
 /// What no credential at all is answered with.
-const NEXT: &str = "next: give this host AWS credentials: attach an instance profile to the instance (in a container: \
+const NEXT: &str = "to do: give this host AWS credentials: attach an instance profile to the instance (in a container: \
                     metadata hop limit 2), or set AWS_PROFILE";
 
 fn timed(command: &mut Command) -> (Ran, Duration) {
@@ -118,7 +118,7 @@ fn credentials_that_aws_does_not_know_are_not_taken_for_missing_ones() {
         stage.through(&api, &["deploy", "--image", &v1.uri]).expect(10).says(&[
             "was denied",
             cause,
-            "next: let the role or user pull",
+            "to do: let the role or user pull",
         ]);
         assert_eq!(api.count("BatchGetImage"), 1);
     }
@@ -136,7 +136,7 @@ fn an_api_that_takes_the_question_and_never_answers_is_given_up() {
     ran.expect(10).says(&[
         "trying 3 more times",
         "cannot be reached",
-        "next: check this host's way to the registry",
+        "to do: check this host's way to the registry",
     ]);
     assert!(took > Duration::from_secs(5) && took < Duration::from_secs(45), "{took:?}");
     assert!(api.count("BatchGetImage") >= 3, "a lost packet must not decide");

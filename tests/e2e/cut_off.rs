@@ -71,7 +71,11 @@ fn a_registry_that_is_cut_off_for_good_in_the_middle_of_a_layer_fails_the_pull_a
     let v2 = line.push("v2");
     line.relay.cut_for_good_after(IN_A_LAYER);
     let ran = stage.watched(&["v1"], || line.ecr.deploy(&v2));
-    ran.expect(20).says(&["pull failed", "serving now: blue", "next: check this host's way to the registry"]);
+    ran.expect(20).says(&[
+        "pull failed",
+        "serving now: blue",
+        "to do: check this host's way to the registry",
+    ]);
     assert_eq!(line.relay.cuts(), 1, "then this test tests nothing");
     assert_eq!(containers(), before, "something is left");
     stage.serves("v1");
@@ -96,7 +100,7 @@ fn a_pull_that_stands_still_ends_at_sigterm_and_the_next_deploy_begins_it_afresh
         run.signal("TERM");
         run.end()
     });
-    ran.expect(21).says(&["stopped on request", "when you are ready: bluegreen deploy"]);
+    ran.expect(21).says(&["stopped on request", "to do: when you are ready", "next: bluegreen deploy"]);
     line.ecr.only_v1_serves();
 
     line.relay.mend();

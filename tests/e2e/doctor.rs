@@ -76,12 +76,12 @@ fn everything_that_is_wrong_is_told_at_once_with_its_remedy() {
     }
     let with_remedy = |finding: &Value| {
         let level = finding["level"].as_str().expect("a level");
-        finding["remedy"].is_string() == ["warns", "blocks"].contains(&level)
+        finding["remedy"].is_object() == ["warns", "blocks"].contains(&level)
     };
     assert!(result["findings"].as_array().expect("findings").iter().all(with_remedy), "{result:#}");
     stage.bluegreen(&["doctor"]).expect(10).says(&[
         "FAIL nginx",
-        "to do: mend nginx's configuration",
+        "to do: mend nginx's own configuration",
         "next: ",
     ]);
     // Docker does not answer: what depends on it is not called wrong.

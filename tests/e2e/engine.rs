@@ -135,7 +135,7 @@ fn an_engine_that_goes_down_while_nobody_is_at_work_comes_back_with_what_served(
         }
         let image = on.images[on.candidate()].clone();
         let refused = on.stage.bluegreen(&["deploy", "--image", &image]).expect(10);
-        refused.says(&["nothing touched", "next: start Docker: systemctl start docker"]);
+        refused.says(&["nothing touched", "next: systemctl start docker"]);
         on.engine.up().expect("it starts again");
         // Docker starts what ran, and not what we had stopped. But Docker 20.10 leaves that stopped too when it was
         // killed while its containers ran on.

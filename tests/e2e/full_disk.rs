@@ -107,7 +107,7 @@ fn a_state_directory_that_is_full_at_any_record_is_settled_by_the_next_deploy_on
         eprintln!("{wanted} bytes: {}, {serves} serves", ran.code);
         assert!([0, 10, 20, 30, 40].contains(&ran.code), "{}\n{}", ran.out, ran.err);
         if ran.code != 0 {
-            let told = report["error"]["causes"].to_string();
+            let told = report["cause"]["causes"].to_string();
             assert!(told.contains("No space left on device"), "{report:#}\n{}", ran.err);
             let standing = if [30, 40].contains(&ran.code) { 50 } else { 0 };
             let status = stage.bluegreen(&["status"]).expect(standing);
@@ -158,12 +158,12 @@ fn a_disk_of_docker_that_fills_up_in_a_pull_fails_it_and_the_next_deploy_finds_r
     // 2 MB are left: enough for the layer as it comes, and not for what is in it.
     disk.fill_but(512).expect("a full disk");
     let ran = stage.watched(&["v1"], || ecr.deploy(&v2.uri));
-    ran.expect(20).says(&["pull failed", "no space left on device", "serving now: blue", "next: make room"]);
+    ran.expect(20).says(&["pull failed", "no space left on device", "serving now: blue", "to do: make room"]);
     assert_eq!(containers(), before, "something is left");
     // By default it is not even tried.
     with("500m");
     let ran = stage.watched(&["v1"], || ecr.deploy(&v2.uri));
-    ran.expect(20).says(&["next: make room: docker system df"]);
+    ran.expect(20).says(&["next: docker system df"]);
     assert_eq!(containers(), before, "something is left");
 
     disk.make_room().expect("room");

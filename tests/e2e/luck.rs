@@ -115,7 +115,7 @@ impl Stage {
     #[track_caller]
     pub fn rolls_back(&self, image: &str, says: &[&str]) -> Ran {
         let ran = self.watched(&["v1"], || self.bluegreen(&["deploy", "--image", image]));
-        let ran = ran.expect(20).says(says).says(&["serving now: blue", "app:v1", "next: "]);
+        let ran = ran.expect(20).says(says).says(&["serving now: blue", "app:v1"]).says_what_to_do();
         self.serves("v1");
         assert_eq!(self.containers(&[]), [self.place("blue")], "the candidate is left");
         ran
@@ -126,7 +126,7 @@ impl Stage {
     pub fn refuses(&self, command: &mut Command, says: &[&str]) -> Ran {
         let before = self.world();
         let ran = self.watched(&["v1"], || crate::stage::ran(command));
-        let ran = ran.expect(10).says(says).says(&["next: ", "nothing touched"]);
+        let ran = ran.expect(10).says(says).says(&["nothing touched"]).says_what_to_do();
         assert_eq!(self.world(), before, "something was touched");
         self.serves("v1");
         ran

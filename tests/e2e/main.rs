@@ -45,3 +45,4 @@ mod reboot;
 mod said;
 mod touches_nothing;
 mod walks;
+mod typed;

@@ -69,7 +69,7 @@ fn a_registry_without_a_login_is_refused_and_with_one_it_serves() {
     let own = Own::new();
     own.ecr.v1();
     let v2 = own.push("v2");
-    let login = format!("next: log in as the user that runs this: docker login {}", own.address);
+    let login = format!("next: docker login {}", own.address);
     own.deploy(&v2).expect(10).says(&[&format!("access to {} was denied", own.address), &login]);
     own.ecr.only_v1_serves();
 
@@ -83,7 +83,7 @@ fn a_registry_without_a_login_is_refused_and_with_one_it_serves() {
     own.deploy(&v2.replace(":v2", ":v9")).expect(10).says(&[
         "does not exist",
         "shop/web:v9",
-        "next: check that",
+        "to do: check that",
     ]);
     own.ecr.only_v1_serves();
     own.deploy(&v2).expect(0).says(&[&v2]);
@@ -120,10 +120,12 @@ fn credential_helpers_on_the_path_are_asked_and_their_failures_are_told() {
         "there are no credentials for",
         "docker-credential-locked failed",
         "the keychain is locked",
-        "next: mend that helper, or log in as the user that runs this: docker login",
+        "next: docker login",
     ]);
     own.login(&serde_json::json!({"credsStore": "none-such"}));
-    deploy(&v2).expect(10).says(&["docker-credential-none-such cannot be started", "next: mend that helper"]);
+    deploy(&v2)
+        .expect(10)
+        .says(&["docker-credential-none-such cannot be started", "to do: mend that helper"]);
     own.ecr.only_v1_serves();
 
     own.login(&serde_json::json!({"credsStore": "good"}));

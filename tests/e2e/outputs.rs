@@ -33,7 +33,7 @@ fn the_same_image_twice_is_unchanged_and_is_deployed_again_only_when_forced() {
     assert_eq!(stage.world(), before, "something was touched");
     let forced =
         stage.watched(&["v1"], || stage.bluegreen(&["deploy", "--image", &image, "--force"]).expect(0));
-    forced.says(&["committed: ", "on green", "next: to go back: bluegreen rollback"]);
+    forced.says(&["committed: ", "on green", "next: bluegreen rollback"]);
     assert_eq!(stage.running(), [stage.place("green")]);
 }
 
@@ -109,7 +109,7 @@ fn status_and_plan_say_what_serves_and_what_would_happen_and_touch_nothing() {
             "app:v1",
         ]);
         let told = last(&stage.bluegreen(&["status", "--output", "json"]).expect(0));
-        assert_eq!((&told["version"], &told["command"]), (&1.into(), &"status".into()));
+        assert_eq!((&told["version"], &told["command"]), (&2.into(), &"status".into()));
         let serving = told["result"]["serving"].to_string();
         assert!(serving.contains("\"green\"") && serving.contains("app:v2"), "{told}");
         let target = told["result"]["rollback"]["to"]["image"].as_str().unwrap_or_default();
@@ -141,7 +141,7 @@ fn a_report_is_written_whatever_the_outcome_and_only_its_owner_can_read_it() {
         let mode = path.metadata().expect("a report").permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{mode:o}");
         let report = json(&std::fs::read_to_string(&path).expect("a report"));
-        assert_eq!(report["version"], 1, "{report}");
+        assert_eq!(report["version"], 2, "{report}");
         report
     };
     let v2 = stage.image("v2", &AppImage::version("v2"));
@@ -153,10 +153,10 @@ fn a_report_is_written_whatever_the_outcome_and_only_its_owner_can_read_it() {
 
     stage.bluegreen(&["deploy", "--image", &bad, "--report", &file]).expect(20);
     let report = read();
-    assert_eq!((&report["exit_code"], &report["error"]["step"]), (&20.into(), &"gate".into()));
-    assert_eq!(report["error"]["serving"]["color"], "green", "{report}");
-    assert!(report["error"]["causes"].to_string().contains("status 500"), "{report}");
-    assert!(report["error"]["candidate_log"].to_string().contains("listening on"), "{report}");
+    assert_eq!((&report["exit_code"], &report["cause"]["step"]), (&20.into(), &"gate".into()));
+    assert_eq!(report["serving"]["color"], "green", "{report}");
+    assert!(report["cause"]["causes"].to_string().contains("status 500"), "{report}");
+    assert!(report["cause"]["candidate_log"].to_string().contains("listening on"), "{report}");
     assert!(report["next"].as_str().is_some_and(|next| next.contains("mend")), "{report}");
 
     stage.bluegreen(&["deploy", "--image", "no-such-app:9", "--report", &file]).expect(10);
@@ -289,7 +289,7 @@ fn the_events_of_a_deploy_are_json_lines_in_the_order_of_the_plan() {
     let mut run = Running::deploy(&stage, &image, &["--deployment-id", "d-1"]);
     let ran = run.end().expect(0);
     let events: Vec<Value> = ran.out.lines().map(json).collect();
-    assert!(events.iter().all(|event| event["version"] == 1), "{}", ran.out);
+    assert!(events.iter().all(|event| event["version"] == 2), "{}", ran.out);
     assert_eq!((&events[0]["event"], &events[0]["deployment"]), (&"begun".into(), &"d-1".into()));
     assert_eq!(events.last().map(|event| &event["event"]), Some(&"report".into()));
     let of = |kind: &str| -> Vec<String> {

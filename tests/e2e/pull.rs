@@ -53,8 +53,8 @@ fn pull_never_takes_what_is_here_and_refuses_what_is_not() {
     let api = stage.api(|_, _| crate::api::Reply::Pass);
     stage.through(&api, &["deploy", "--pull", "never", "--image", &v4.uri]).expect(10).says(&[
         "shop/web:v4",
-        "it is not on this host, and pulling is off",
-        "next: pull it (docker pull",
+        "is not on this host, and pulling is off",
+        "next: docker pull",
         "--pull missing",
     ]);
     stage.only_v1_serves();

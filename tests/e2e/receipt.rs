@@ -102,7 +102,7 @@ fn gate(kind: Kind) {
     eprintln!("{}", ran.err);
     ran.says(&["failed since the switch", "answered 5xx", "3 are allowed", "clients saw:", "v1"]);
     stage.serves("v1");
-    let seen = &report(&stage)["error"]["receipt"];
+    let seen = &report(&stage)["receipt"];
     assert!(number(&seen["failures"]["5xx"]) > 3, "{seen:#}");
     assert_eq!(number(&seen["before"]["failed"]), 0, "{seen:#}");
     assert_eq!(stage.running(), [format!("{}-blue", stage.app)]);

@@ -110,13 +110,13 @@ fn an_image_that_ecr_does_not_have_is_refused_with_its_whole_address() {
         "tag v9 of repository shop/web",
         &place,
         "ImageNotFound",
-        "next: check that the image was pushed under this name and tag",
+        "to do: check that it was pushed under this name and tag",
     ]);
     stage.deploy(&format!("{host}/shop/none:v1")).expect(10).says(&[
         "repository shop/none",
         &place,
         "RepositoryNotFoundException",
-        "next: check that the image was pushed",
+        "to do: check that it was pushed",
     ]);
     let digest = format!("sha256:{}", "0".repeat(64));
     stage.deploy(&format!("{host}/shop/web@{digest}")).expect(10).says(&[&digest, "repository shop/web"]);
@@ -138,7 +138,7 @@ fn what_a_policy_forbids_is_named_with_the_permission_that_is_missing() {
             false => Reply::Pass,
         });
         let ran = stage.through(&api, &["deploy", "--image", &v2.uri]);
-        ran.expect(exit).says(&[cause, "next: let the role or user pull: ecr:GetAuthorizationToken on *"]);
+        ran.expect(exit).says(&[cause, "to do: let the role or user pull: ecr:GetAuthorizationToken on *"]);
         assert_eq!(api.count(action), 1, "a refusal is not asked for again");
         stage.only_v1_serves();
     }
@@ -182,7 +182,7 @@ fn a_token_that_stays_refused_ends_the_deploy_and_the_previous_version_serves() 
         "the registry refused the pull of",
         "unauthorized: authentication required",
         "serving now: blue",
-        "next: let the role or user pull: ecr:GetAuthorizationToken on *",
+        "to do: let the role or user pull: ecr:GetAuthorizationToken on *",
     ]);
     assert_eq!(api.count("GetAuthorizationToken"), 2, "once more with a token of its own");
     stage.only_v1_serves();
@@ -204,7 +204,7 @@ fn a_registry_that_is_down_is_tried_again_and_then_given_up() {
         "the registry of",
         "cannot be reached",
         "serving now: blue",
-        "next: check this host's way to the registry",
+        "to do: check this host's way to the registry",
     ]);
     assert_eq!(ran.err.matches("trying 3 more times").count(), 1, "it is said once: {}", ran.err);
     assert_eq!(api.count("GetAuthorizationToken"), 4, "each attempt has a token of its own");
@@ -240,7 +240,7 @@ fn an_ecr_api_that_is_not_there_is_tried_again_and_nothing_is_touched() {
         "trying 3 more times",
         "cannot be reached",
         "BatchGetImage of the ECR API in ap-northeast-2",
-        "next: check this host's way to the registry",
+        "to do: check this host's way to the registry",
     ]);
     stage.only_v1_serves();
 }
@@ -257,7 +257,7 @@ fn a_layer_that_the_registry_lost_fails_the_pull_in_mid_stream() {
         "lost one of its layers; push the image again",
         "unknown blob",
         "serving now: blue",
-        "next: ",
+        "to do: ",
     ]);
     stage.only_v1_serves();
 }

@@ -60,7 +60,7 @@ fn no_client_meets_a_candidate_before_its_gate_where_the_serving_colour_is_down(
 fn a_rollback_goes_to_what_served_before_and_is_offered_only_where_it_would() {
     let stage = Stage::live(Kind::HostLive);
     stage.deploy("v1");
-    stage.deploy("v2").says(&["next: to go back"]);
+    stage.deploy("v2").says(&["to do: nothing; to go back"]);
     let back = stage.bluegreen(&["rollback"]).expect(0);
     stage.serves("v1");
     assert!(!back.out.contains("to go back") && !back.err.contains("to go back"), "{}{}", back.out, back.err);

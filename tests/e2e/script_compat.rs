@@ -38,11 +38,7 @@ fn the_same_state(form: &str, from: u16, to: u16) {
     let conf = machine.conf().display().to_string();
     let mut deploy = machine.command(&["deploy", "--image-definitions", &definitions, "--nginx-conf", &conf]);
     without_aws(&mut deploy);
-    ran(deploy.envs(ecr.env())).expect(0).says(&[
-        "committed",
-        OPEN_PORTS,
-        "next: to go back: bluegreen rollback",
-    ]);
+    ran(deploy.envs(ecr.env())).expect(0).says(&["committed", OPEN_PORTS, "next: bluegreen rollback"]);
     assert_eq!(machine.state(), theirs, "the state after bluegreen is that after the script");
     assert_eq!(machine.ports(), format!("{to}:{from}"), "the previous one is kept and does not run");
     let at = theirs.running.first().expect("one runs");
@@ -75,7 +71,7 @@ fn bluegreen_follows_the_script_goes_back_and_the_script_can_follow_again() {
     let id = || docker(["inspect", "--format", "{{.Id}}", &machine.container(4000)]).expect("it is there");
     let made_by_script = id();
     let deployed = machine.deploy(&machine.image("v2")).expect(0);
-    deployed.says(&["next: to go back: bluegreen rollback"]);
+    deployed.says(&["next: bluegreen rollback"]);
     machine.serves("v2");
     assert_eq!(machine.ports(), "3000:4000");
     // The first rollback brings the script's own container back.
@@ -84,7 +80,7 @@ fn bluegreen_follows_the_script_goes_back_and_the_script_can_follow_again() {
     machine.serves("v1");
     assert_eq!((machine.ports().as_str(), id()), ("4000:3000", made_by_script));
     let unknown = machine.verb("rollback").expect(10);
-    let unknown = unknown.says(&["there is no earlier release to roll back to", "next: bluegreen status"]);
+    let unknown = unknown.says(&["there is no earlier release to roll back to", "next: bluegreen rollback"]);
     assert!(
         unknown.err.contains("--state-dir"),
         "the next command looks at the same journal: {}",

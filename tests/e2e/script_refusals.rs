@@ -66,7 +66,7 @@ fn every_bad_input_is_exit_2_with_its_reason_and_nothing_is_touched() {
     machine.bluegreen(&no_conf).expect(2).says(&["none.conf cannot be used", "No such file or directory"]);
     machine.bluegreen(&["deploy", "--image-definitions", &file]).expect(2).says(&[
         "there is no configuration file",
-        "next: name one with --config, or give --image-definitions FILE --nginx-conf FILE",
+        "to do: name one with --config, or give --nginx-conf FILE as the shell script does",
     ]);
     assert_eq!(machine.untouched(), before);
     machine.serves("v0");
@@ -125,7 +125,7 @@ fn an_nginx_that_is_not_there_or_not_running_is_refused_with_what_to_do() {
     machine.bluegreen(&all).expect(10).says(&[
         "the proxy is not running: there is no container named nginx",
         "exit code 10",
-        "next: start nginx, then deploy again",
+        "to do: start nginx",
     ]);
     assert_eq!(machine.ports(), ":", "nothing was started");
 
@@ -135,7 +135,7 @@ fn an_nginx_that_is_not_there_or_not_running_is_refused_with_what_to_do() {
     let before = machine.untouched();
     machine.deploy(&image).expect(10).says(&[
         "the proxy is not running: container nginx is exited",
-        "next: start nginx, then deploy again; when it does not stay up, its log tells why (docker logs nginx)",
+        "to do: start nginx; when it does not stay up, docker logs nginx tells why",
     ]);
     assert_eq!(machine.untouched(), before);
     // As it is after a reboot: nginx cannot start because the container that its file names is not there.
@@ -202,7 +202,7 @@ fn a_configuration_that_was_broken_before_is_refused_with_what_nginx_says() {
         "the proxy's configuration does not pass its own test",
         "unknown directive \"no_such_directive\"",
         "other.conf:1",
-        "next: mend nginx's configuration until nginx -t passes, then deploy again",
+        "to do: mend nginx's own configuration",
     ]);
     assert_eq!(machine.untouched(), before);
     machine.serves("v0");
@@ -225,7 +225,7 @@ fn a_name_that_nginx_cannot_resolve_after_the_rewrite_is_put_back_byte_for_byte(
         &format!("host not found in upstream \"{}\"", machine.container(4000)),
         "exit code 20",
         "serving now: blue",
-        "next: connect nginx's container to the application's network: docker network connect dev nginx",
+        "next: docker network connect dev nginx",
     ]);
     assert_eq!(machine.untouched(), before, "bytes, time, and no candidate or copy left");
     machine.serves("v0");

@@ -60,6 +60,14 @@ impl Ran {
         }
         self
     }
+
+    /// Fails the test unless it says what to do or what to type.
+    #[track_caller]
+    pub fn says_what_to_do(self) -> Self {
+        let said = self.err.lines().any(|line| line.starts_with("to do: ") || line.starts_with("next: "));
+        assert!(said, "it does not say what to do\n--- stderr\n{}", self.err);
+        self
+    }
 }
 
 /// How the stage's nginx is run and switched.

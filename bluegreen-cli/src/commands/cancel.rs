@@ -97,7 +97,6 @@ fn refusal(holder: &Holder) -> Option<String> {
 }
 
 pub(super) fn told(cancelled: &Cancelled, status: &Status, target: &Target) -> Verdict {
-    let again = &target.again;
     let app = &status.app;
     let (exit, message, next) = match cancelled {
         Cancelled::Nobody => {
@@ -146,13 +145,10 @@ pub(super) fn told(cancelled: &Cancelled, status: &Status, target: &Target) -> V
         }
     };
     let now = status.serving.as_ref().ok();
-    let explained = Explained {
-        message,
-        serving: now.map(explain::serving),
-        serving_now: serde_json::to_value(now).unwrap_or_default(),
-        ..Explained::default()
-    };
-    Verdict::failure(COMMAND, exit, explained, Some(format!("bluegreen {next} {again}")))
+    let explained = Explained { message, serving: now.map(explain::serving), ..Explained::default() };
+    let mut verdict = Verdict::failure(COMMAND, exit, explained, Some(target.run(next)));
+    verdict.subject.serving = serde_json::to_value(now).unwrap_or_default();
+    verdict
 }
 
 fn serving(status: &Status) -> Option<&ServingNow> {

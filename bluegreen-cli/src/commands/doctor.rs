@@ -15,7 +15,7 @@ use super::Context;
 use crate::args::{AppArgs, ImageArgs};
 use crate::exit::Exit;
 use crate::explain;
-use crate::output::{Verdict, plain};
+use crate::output::{Next, Verdict, plain};
 use crate::settings::{self, SettingsError, Target, Warning};
 
 const COMMAND: &str = "doctor";
@@ -28,7 +28,7 @@ pub(super) struct Finding {
     pub(super) level: Level,
     pub(super) found: String,
     /// What to do about it; none where nothing has to be done.
-    pub(super) remedy: Option<String>,
+    pub(super) remedy: Option<Next>,
 }
 
 /// How much it matters.
@@ -65,11 +65,11 @@ impl Finding {
         Self { check, level: Level::Skipped, found: why.into(), remedy: None }
     }
 
-    fn warns(check: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
+    fn warns(check: &'static str, found: impl Into<String>, remedy: impl Into<Next>) -> Self {
         Self { check, level: Level::Warns, found: found.into(), remedy: Some(remedy.into()) }
     }
 
-    fn blocks(check: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
+    fn blocks(check: &'static str, found: impl Into<String>, remedy: impl Into<Next>) -> Self {
         Self { check, level: Level::Blocks, found: found.into(), remedy: Some(remedy.into()) }
     }
 }
@@ -85,6 +85,7 @@ pub(super) fn doctor(cx: &Context, args: &ImageArgs) -> Verdict {
         findings.extend(looks::all(cx, &target, image.as_ref()).await);
         told(&findings, &target)
     })
+    .about(&target)
 }
 
 /// What a deploy warns of before it does anything.
@@ -112,7 +113,9 @@ pub(super) fn told(findings: &[Finding], target: &Target) -> Verdict {
     for Finding { check, level, found, remedy } in findings {
         let _never_fails = writeln!(text, "{:<5}{check:<9}{}", level.mark(), plain(found));
         if let Some(remedy) = remedy {
-            let _never_fails = writeln!(text, "{:<14}to do: {}", "", plain(remedy));
+            for line in remedy.lines() {
+                let _never_fails = writeln!(text, "{:<14}{line}", "");
+            }
         }
     }
     let number = |level| findings.iter().filter(|finding| finding.level == level).count();
@@ -129,6 +132,6 @@ pub(super) fn told(findings: &[Finding], target: &Target) -> Verdict {
         verdict.exit = Exit::Refused;
     }
     let first = findings.iter().filter(|finding| finding.level == worst).find_map(|f| f.remedy.clone());
-    verdict.next = Some(first.unwrap_or_else(|| format!("bluegreen deploy {} …", target.again)));
+    verdict.next = Some(first.unwrap_or_else(|| super::show::first(target)));
     verdict
 }

@@ -21,7 +21,7 @@ pub(super) fn history(cx: &Context, args: &HistoryArgs) -> Verdict {
         let history = orchestrator.history().await?;
         let mut verdict = shown(&history, args.journal, args.limit);
         if history.rollback.as_ref().is_some_and(|offer| offer.to().is_some()) {
-            verdict.next = Some(format!("to go back: bluegreen rollback {}", target.again));
+            verdict.next = Some(target.run("rollback").saying("nothing; to go back"));
         }
         Ok(verdict)
     })

@@ -27,8 +27,28 @@ pub(crate) struct Limits {
 pub(crate) struct Deadline {
     /// From now on.
     pub(crate) within: Duration,
-    /// What is said when it is over.
-    pub(crate) over: String,
+    /// Who set it.
+    pub(crate) set_by: SetBy,
+}
+
+/// Who set a deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SetBy {
+    /// `--deadline`.
+    Option,
+    /// The hook that this runs in, by the time that it may take.
+    Hook(Duration),
+}
+
+impl std::fmt::Display for Deadline {
+    /// What is said when it is over. Whether the run is committed by then, it does not know.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.set_by {
+            SetBy::Option => write!(f, "the deadline of {} is over", duration::short(self.within))?,
+            SetBy::Hook(limit) => write!(f, "this hook may take {} s, and its end is near", limit.as_secs())?,
+        }
+        f.write_str(": what is not committed is taken back")
+    }
 }
 
 impl Limits {
@@ -41,7 +61,7 @@ impl Limits {
 
 impl Deadline {
     fn given(within: Duration) -> Self {
-        Self { within, over: format!("the deadline of {} is over", duration::short(within)) }
+        Self { within, set_by: SetBy::Option }
     }
 
     /// After the commit point, or to take a run back, there may be a drain and a stop. The hook's time is to last for
@@ -49,8 +69,7 @@ impl Deadline {
     fn of(hook: Hook, spec: &AppSpec) -> Self {
         let after = spec.drain.timeout + spec.options.stop_timeout.unwrap_or(STOP) + CALLS;
         let within = hook.left.saturating_sub(after).max(hook.left / 2);
-        let limit = hook.limit.as_secs();
-        Self { within, over: format!("this hook may take {limit} s, and the rest of it is for taking back") }
+        Self { within, set_by: SetBy::Hook(hook.limit) }
     }
 }
 

@@ -12,18 +12,20 @@ mod run;
 mod show;
 #[cfg(test)]
 mod tests;
+mod unknown;
 
 use bluegreen_core::model::DeploymentId;
-use bluegreen_core::orchestrator::{Failure, Orchestrator};
-use bluegreen_core::port::{Ports, RuntimeError};
+use bluegreen_core::orchestrator::{Cause, Failure, Orchestrator};
+use bluegreen_core::port::{Ports, Registry as _, RuntimeError};
 use tokio_util::sync::CancellationToken;
 
 use self::limits::Limits;
+pub(crate) use self::limits::{Deadline, SetBy};
 use crate::args::{Cli, Command, Global, TimeArgs};
 use crate::env::{self, Environment};
 use crate::exit::Exit;
 use crate::hook::Hook;
-use crate::output::{Explained, Out, Verdict};
+use crate::output::{Explained, Next, Out, Verdict};
 use crate::settings::Target;
 use crate::{explain, ports, signal};
 
@@ -53,6 +55,10 @@ pub(crate) fn execute(cli: Cli, env: Environment) -> Exit {
         Command::Status(args) => show::status(&cx, &args),
         Command::Nginx(command) => nginx::nginx(&cx, &command),
         Command::Config(command) => other::config(&cx, &command),
+        Command::Unknown(words) => {
+            let out = unknown::out(&cx, &words);
+            return unknown::unknown(&cx, &words).deliver(&out, None);
+        }
         // These two are no answers of ours to anything: their output is a file for another program.
         Command::Completions { shell } => return other::completions(&cx.out, shell),
         Command::Man => return other::man(&cx.out),
@@ -84,6 +90,7 @@ impl Context {
                 Ok(ports) => self.orchestrate(command, ports, target, limits, verb).await,
                 Err(error) => Self::not_connected(command, target, &error),
             }
+            .about(target)
         })
     }
 
@@ -123,12 +130,17 @@ impl Context {
         if let Err(error) = signal::listen(&cancel, &self.out) {
             self.out.warn(&format!("signals cannot be listened to: {error}"));
         }
+        let over = CancellationToken::new();
         if let Some(deadline) = limits.deadline.clone() {
-            let (cancel, out) = (cancel.clone(), self.out.clone());
+            let (cancel, over, out) = (cancel.clone(), over.clone(), self.out.clone());
             drop(tokio::spawn(async move {
                 tokio::time::sleep(deadline.within).await;
-                out.say(&format!("{}: stopping", deadline.over));
-                cancel.cancel();
+                // Who was first counts: after somebody's own wish to stop, the deadline has no part in it.
+                if !cancel.is_cancelled() {
+                    out.say(&deadline.to_string());
+                    over.cancel();
+                    cancel.cancel();
+                }
             }));
         }
         let orchestrator = Orchestrator::new(ports, target.app.spec.clone())
@@ -138,7 +150,26 @@ impl Context {
             .waiting(limits.wait.unwrap_or_default());
         match verb(&orchestrator).await {
             Ok(verdict) => verdict,
-            Err(failure) => explain::failure(command, &failure, target),
+            Err(failure) => {
+                let mut verdict = explain::failure(command, &failure, target);
+                let deadline = limits.deadline.as_ref().filter(|_| over.is_cancelled());
+                if let (Cause::Cancelled, Some(deadline)) = (&failure.cause, deadline) {
+                    verdict.next = Some(explain::too_short(command, deadline, target));
+                } else if let Some(next) = explain::is_here(command, &failure, target)
+                    && self.has_image(target).await
+                {
+                    verdict.next = Some(next);
+                }
+                verdict
+            }
+        }
+    }
+
+    /// Whether the image that was asked for is on this host.
+    async fn has_image(&self, target: &Target) -> bool {
+        match (&target.image, ports::local(target, &self.env)) {
+            (Some(image), Ok(local)) => local.resolve(image).await.is_ok(),
+            _ => false,
         }
     }
 
@@ -168,7 +199,7 @@ impl Context {
             command,
             Exit::Usage,
             explained,
-            Some("give another one with --deployment-id".to_owned()),
+            Some(Next::todo("give another one with --deployment-id")),
         )
     }
 }

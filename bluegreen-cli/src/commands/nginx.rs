@@ -13,7 +13,7 @@ use super::Context;
 use crate::args::{InstallArgs, NginxArgs, NginxCommand};
 use crate::config::Mode;
 use crate::exit::Exit;
-use crate::output::Verdict;
+use crate::output::{Next, Verdict};
 use crate::settings::{self, Target};
 use crate::{env, explain, ports};
 
@@ -98,6 +98,7 @@ fn with_nginx(
             },
             Err(error) => Context::not_connected(command, &target, &error),
         }
+        .about(&target)
     })
 }
 
@@ -151,7 +152,7 @@ pub(super) fn installed(
     });
     let mut verdict = Verdict::success("nginx install", text, result);
     verdict.next = if pending || !loaded {
-        Some(format!("bluegreen nginx install {}", target.again))
+        Some(target.run("nginx install"))
     } else {
         by_hand(target, &installation.user_line)
     };
@@ -159,20 +160,19 @@ pub(super) fn installed(
 }
 
 /// What a person has to do about the line: the command that takes it over, tested as any install is.
-fn by_hand(target: &Target, line: &UserLine) -> Option<String> {
+fn by_hand(target: &Target, line: &UserLine) -> Option<Next> {
     let UserLine::ByHand { candidates, .. } = line else { return None };
-    let again = &target.again;
+    let install = target.run("nginx install");
     Some(match &candidates[..] {
-        [] => {
-            let place = &target.app.spec.slots.blue.endpoint;
-            format!(
-                "have a location of your server pass requests on to {place}, then bluegreen nginx install {again}"
-            )
+        [] => install.saying(format!(
+            "have a location of your server pass requests on to {}",
+            target.app.spec.slots.blue.endpoint
+        )),
+        [LineChange { path, line, .. }] => {
+            let chosen = ["--line".to_owned(), format!("{path}:{line}")];
+            Next::run(target.command("nginx install").into_iter().chain(chosen))
         }
-        [LineChange { path, line, .. }] => format!("bluegreen nginx install {again} --line {path}:{line}"),
-        _ => format!(
-            "bluegreen nginx install {again} --line FILE:LINE, with the one above that is this application's"
-        ),
+        _ => Next::todo("give `nginx install` --line FILE:LINE, with the one above that is this application's"),
     })
 }
 
@@ -214,13 +214,9 @@ pub(super) fn checked(target: &Target, found: &Examination) -> Verdict {
         let first = found.findings.first().map_or("", |finding| finding.change.as_str());
         let by_us =
             found.findings.iter().any(|finding| finding.change.starts_with("bluegreen nginx install"));
-        verdict.next = Some(if by_us && !rewrite {
-            format!("bluegreen nginx install {}", target.again)
-        } else {
-            first.to_owned()
-        });
+        verdict.next = Some(if by_us && !rewrite { target.run("nginx install") } else { Next::todo(first) });
     } else if rewrite {
-        verdict.next = Some("`mode = \"live\"` loses no request at a switch".to_owned());
+        verdict.next = Some(Next::todo("nothing; `mode = \"live\"` in [nginx] loses no request at a switch"));
     }
     verdict
 }

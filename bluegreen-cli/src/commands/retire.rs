@@ -4,7 +4,7 @@ use bluegreen_core::orchestrator::Retired;
 
 use super::{Context, Limits};
 use crate::args::RetireArgs;
-use crate::output::Verdict;
+use crate::output::{Next, Verdict};
 use crate::settings::{self, Target};
 use crate::{duration, explain};
 
@@ -36,7 +36,9 @@ pub(super) fn told(retired: &Retired, target: &Target) -> Verdict {
     };
     let mut verdict = Verdict::success("retire", text, serde_json::to_value(retired).unwrap_or_default());
     if retired.warm.is_some() {
-        verdict.next = Some(format!("to stop it at once: bluegreen retire {} --now", target.again));
+        let mut command = target.command("retire");
+        command.push("--now".to_owned());
+        verdict.next = Some(Next::run(command).saying("nothing, or to stop it at once"));
     }
     verdict
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Context, Limits};
 use crate::args::{DeployArgs, RollbackArgs, RunArgs};
 use crate::config::Mode;
-use crate::output::{Verdict, receipt};
+use crate::output::{Next, Verdict, receipt};
 use crate::settings::{self, Target};
 use crate::{duration, explain, ports};
 
@@ -72,8 +72,9 @@ pub(super) fn listed(releases: &[(Earlier, Option<NoRollback>)], target: &Target
     let all: Vec<_> = releases.iter().map(entry).collect();
     let mut verdict = Verdict::success("rollback", text, json!({ "app": app, "releases": all }));
     if let Some((earlier, _)) = releases.iter().find(|(_, no)| no.is_none()) {
-        let (again, id) = (&target.again, &earlier.deployment);
-        verdict.next = Some(format!("to go back: bluegreen rollback {again} --to {id}"));
+        let mut command = target.command("rollback");
+        command.extend(["--to".to_owned(), earlier.deployment.to_string()]);
+        verdict.next = Some(Next::run(command).saying("nothing; to go back"));
     }
     verdict
 }
@@ -146,8 +147,15 @@ pub(super) fn done(command: &'static str, report: &Report, target: &Target) -> V
     }
     let result = serde_json::to_value(report).unwrap_or_default();
     let mut verdict = Verdict::success(command, text, result);
+    verdict.subject.deployment = Some(report.deployment.to_string());
+    verdict.subject.image = Some(report.image.clone());
+    verdict.subject.receipt = serde_json::to_value(&report.receipt).unwrap_or_default();
+    verdict.subject.serving = json!({
+        "color": candidate, "image": image, "digest": digest, "deployment": report.deployment,
+        "running": true, "evidence": report.proof,
+    });
     if !report.unchanged && report.rollback.as_ref().is_some_and(|offer| offer.to().is_some()) {
-        verdict.next = Some(format!("to go back: bluegreen rollback {}", target.again));
+        verdict.next = Some(target.run("rollback").saying("nothing; to go back"));
     }
     verdict
 }

@@ -1,14 +1,14 @@
 //! The verbs that only look: plan and status.
 
 use bluegreen_core::orchestrator::{
-    AtWork, InstanceView, PlanReport, PublicLook, Request, Standing, Status, Warm,
+    AtWork, InstanceView, PlanReport, PublicLook, Request, ServingNow, Standing, Status, Warm,
 };
 use comfy_table::{ContentArrangement, Table, presets};
 
 use super::{Context, Limits};
 use crate::args::{AppArgs, InputArgs};
 use crate::exit::Exit;
-use crate::output::{Verdict, plain, receipt};
+use crate::output::{Next, Verdict, plain, receipt};
 use crate::settings::{self, Target};
 use crate::{duration, explain};
 
@@ -119,6 +119,7 @@ pub(super) fn shown(status: &Status, target: &Target) -> Verdict {
         Standing::NotServing => Exit::NotServing,
     };
     verdict.next = Some(next(status, target));
+    verdict.subject.serving = serde_json::to_value(status.serving.as_ref().ok()).unwrap_or_default();
     verdict
 }
 
@@ -152,20 +153,45 @@ fn warm_until(warm: &Warm) -> String {
     }
 }
 
-/// The command that this state calls for.
-fn next(status: &Status, target: &Target) -> String {
-    let again = &target.again;
+/// What this state calls for.
+fn next(status: &Status, target: &Target) -> Next {
     if status.at_work.is_some() {
-        return format!("wait for it, or: bluegreen cancel {again}");
+        return target.run("cancel").saying("wait for it, or ask it to stop");
     }
     match (&status.unfinished, &status.serving) {
-        (Some(_), _) => format!("bluegreen recover {again}"),
-        (None, Err(_)) => format!("bluegreen nginx check {again}"),
-        (None, Ok(_)) if !status.findings.is_empty() => format!("bluegreen deploy {again} … puts it right"),
-        (None, Ok(_)) if status.warm.as_ref().is_some_and(|warm| warm.left.is_zero()) => {
-            format!("bluegreen retire {again}")
+        (Some(_), _) => target.run("recover"),
+        (None, Err(_)) => target.run("nginx check"),
+        (None, Ok(now)) if !status.findings.is_empty() => right(now, target),
+        (None, Ok(_)) if status.warm.as_ref().is_some_and(|warm| warm.left.is_zero()) => target.run("retire"),
+        (None, Ok(_)) if status.rollback.to().is_some() => {
+            target.run("rollback").saying("nothing; to go back")
         }
-        (None, Ok(_)) if status.rollback.to().is_some() => format!("to go back: bluegreen rollback {again}"),
-        (None, Ok(_)) => format!("bluegreen deploy {again} …"),
+        (None, Ok(_)) => first(target),
     }
+}
+
+/// What serves, deployed again: never another version than that.
+pub(super) fn right(now: &ServingNow, target: &Target) -> Next {
+    let pinned = now.image.as_ref().zip(now.digest.as_ref()).map(|(image, digest)| pinned(image, digest));
+    let Some(image) = pinned else { return target.run("doctor") };
+    let mut command = target.command("deploy");
+    command.extend([
+        "--image".to_owned(),
+        image,
+        "--pull".to_owned(),
+        "missing".to_owned(),
+        "--force".to_owned(),
+    ]);
+    Next::run(command).saying("the version that served, deployed again, puts it right")
+}
+
+/// An image by its content.
+fn pinned(image: &str, digest: &str) -> String {
+    let name = image.split_once('@').map_or(image, |(name, _)| name);
+    format!("{name}@{digest}")
+}
+
+/// The next deploy, whatever its image is.
+pub(super) fn first(target: &Target) -> Next {
+    target.deploy().map_or_else(|| Next::todo("deploy: give --image what is to serve"), Next::run)
 }

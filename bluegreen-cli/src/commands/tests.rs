@@ -14,12 +14,20 @@ use super::{cancel, doctor, history, retire, run, show};
 use crate::config::{App, NginxSettings};
 use crate::exit::Exit;
 use crate::explain;
-use crate::output::{Line, Verdict};
-use crate::settings::{OPEN_PORTS, Target};
+use crate::output::{Line, Verdict, schema};
+use crate::settings::{Again, OPEN_PORTS, Target};
 
 fn target(world: &World) -> Target {
     let app = App { spec: world.spec(), image: None, pull: None, nginx: NginxSettings::default() };
-    Target { app, docker_host: None, state_dir: None, warnings: Vec::new(), again: "web".to_owned() }
+    Target {
+        app,
+        docker_host: None,
+        state_dir: None,
+        warnings: Vec::new(),
+        again: Again(vec!["web".to_owned()]),
+        image: None,
+        input: Vec::new(),
+    }
 }
 
 async fn deploy(world: &World, tag: &str, id: &str) -> Result<Report, Failure> {
@@ -62,6 +70,7 @@ async fn every_ending_has_its_code_and_its_words() {
     {
         let verdict = verdict(&world, tag, id).await;
         report.push_str(&format!("--- {tag} as {id}\n{}", text(&verdict)));
+        schema::assert_report(&verdict.json());
         exits.push(verdict.exit);
     }
     assert_eq!(
@@ -134,7 +143,7 @@ async fn the_report_is_versioned_and_complete() {
     let json = verdict(&world, "2", "d3").await.json();
     assert_eq!(
         (&json["version"], &json["exit_code"], &json["result"]["candidate"]),
-        (&1.into(), &0.into(), &"green".into())
+        (&2.into(), &0.into(), &"green".into())
     );
 }
 
@@ -298,7 +307,7 @@ fn a_doctor_says_the_worst_last_and_what_to_do_about_it() {
         check: "disk",
         level,
         found: "5 MB are free".to_owned(),
-        remedy: remedy.map(str::to_owned),
+        remedy: remedy.map(Into::into),
     };
     let told = |findings: &[Finding]| {
         let verdict = doctor::told(findings, &target(&world));
@@ -313,12 +322,15 @@ fn a_doctor_says_the_worst_last_and_what_to_do_about_it() {
     );
     let (exit, said, ready) = told(&[fine.clone(), finding(Level::Warns, Some("make room"))]);
     assert_eq!((exit, ready), (Exit::Success, true.into()));
-    assert!(said.contains("can be made; 1 to look at") && said.ends_with("next: make room\n"), "{said}");
+    assert!(said.contains("can be made; 1 to look at") && said.ends_with("2> to do: make room\n"), "{said}");
     let (exit, said, ready) =
         told(&[finding(Level::Warns, Some("make room")), fine, finding(Level::Blocks, Some("buy a disk"))]);
     assert_eq!((exit, ready), (Exit::Refused, false.into()));
     assert!(said.contains("FAIL disk") && said.contains("to do: buy a disk"), "{said}");
-    assert!(said.contains("would fail: 1 to mend first") && said.ends_with("next: buy a disk\n"), "{said}");
+    assert!(
+        said.contains("would fail: 1 to mend first") && said.ends_with("2> to do: buy a disk\n"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -328,7 +340,10 @@ fn a_doctor_tells_of_what_a_deploy_warns_of() {
     let [finding] = &doctor::configured(&target)[..] else { panic!("one warning, one finding") };
     assert_eq!((finding.check, finding.level), ("config", Level::Warns));
     assert!(finding.found.ends_with("past the host's firewall"), "{}", finding.found);
-    assert_eq!(finding.remedy.as_deref(), Some("`publish = \"127.0.0.1\"` in bluegreen.toml"));
+    assert_eq!(
+        finding.remedy.as_ref().and_then(|next| next.words()),
+        Some("`publish = \"127.0.0.1\"` in bluegreen.toml")
+    );
 }
 
 #[test]

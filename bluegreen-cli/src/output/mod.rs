@@ -5,8 +5,11 @@
 
 mod human;
 mod json;
+mod next;
 pub(crate) mod receipt;
 mod report;
+#[cfg(test)]
+pub(crate) mod schema;
 mod verdict;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -16,6 +19,7 @@ use anstream::{AutoStream, ColorChoice};
 use bluegreen_core::event::Observer;
 
 use crate::args::{Global, Output, When};
+pub(crate) use next::{Next, typed};
 #[cfg(test)]
 pub(crate) use verdict::Line;
 pub(crate) use verdict::{Explained, Verdict};

@@ -26,7 +26,10 @@ fn line(seen: &Measurement) -> String {
     } else {
         line.push_str(&format!("{} FAILED ({}", seen.failed, seen.failures));
         if seen.keep_alive.failed > 0 {
-            line.push_str(&format!("; {} on kept connections", seen.keep_alive.failed));
+            line.push_str(&format!(
+                "; {} on kept connections, which a browser sends again",
+                seen.keep_alive.failed
+            ));
         }
         line.push(')');
     }

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{Out, json::VERSION, plain, report};
+use super::{Next, Out, json::VERSION, plain, report};
 use crate::exit::Exit;
+use crate::settings::Target;
 
 /// Everything that there is to say at the end.
 #[derive(Debug, Clone)]
@@ -20,13 +21,29 @@ pub(crate) struct Verdict {
     pub(crate) result: Value,
     /// What went wrong.
     pub(crate) error: Option<Explained>,
-    /// What to type next.
-    pub(crate) next: Option<String>,
+    /// What to do next.
+    pub(crate) next: Option<Next>,
+    /// What it is about.
+    pub(crate) subject: Subject,
+}
+
+/// What a command was about, as far as that was known.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Subject {
+    pub(crate) app: Option<String>,
+    pub(crate) deployment: Option<String>,
+    pub(crate) image: Option<String>,
+    /// What serves now, for machines.
+    pub(crate) serving: Value,
+    /// What clients saw, for machines.
+    pub(crate) receipt: Value,
 }
 
 /// What went wrong.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Explained {
+    /// The kind of it, for machines; empty where none is told apart.
+    pub(crate) code: &'static str,
     /// In one line.
     pub(crate) message: String,
     /// The step, where there is one.
@@ -39,12 +56,8 @@ pub(crate) struct Explained {
     pub(crate) log: Vec<String>,
     /// What clients saw, in lines.
     pub(crate) clients: Vec<String>,
-    /// The same for machines.
-    pub(crate) receipt: Value,
     /// What serves now, in one line.
     pub(crate) serving: Option<String>,
-    /// The same for machines.
-    pub(crate) serving_now: Value,
 }
 
 /// One piece of the output, and where it goes.
@@ -59,11 +72,21 @@ pub(crate) enum Line {
 impl Verdict {
     pub(crate) fn success(command: &'static str, text: impl Into<String>, result: Value) -> Self {
         let text = text.into();
-        Self { command, exit: Exit::Success, text, result, error: None, next: None }
+        let subject = Subject::default();
+        Self { command, exit: Exit::Success, text, result, error: None, next: None, subject }
     }
 
-    pub(crate) fn failure(command: &'static str, exit: Exit, error: Explained, next: Option<String>) -> Self {
-        Self { command, exit, text: String::new(), result: Value::Null, error: Some(error), next }
+    pub(crate) fn failure(command: &'static str, exit: Exit, error: Explained, next: Option<Next>) -> Self {
+        let (text, result, subject) = (String::new(), Value::Null, Subject::default());
+        Self { command, exit, text, result, error: Some(error), next, subject }
+    }
+
+    /// What it is about, where it does not say so itself.
+    pub(crate) fn about(mut self, target: &Target) -> Self {
+        let subject = &mut self.subject;
+        subject.app.get_or_insert_with(|| target.app.spec.name.to_string());
+        subject.image = subject.image.take().or_else(|| target.image.as_ref().map(ToString::to_string));
+        self
     }
 
     /// Prints it, writes the report, and says how the process ends.
@@ -104,31 +127,39 @@ impl Verdict {
         if !self.text.is_empty() {
             lines.push(Line::Result(self.text.trim_end().to_owned()));
         }
-        lines.extend(self.next.iter().map(|next| Line::Say(plain(&format!("next: {next}")))));
+        lines.extend(self.next.iter().flat_map(Next::lines).map(Line::Say));
         lines
     }
 
+    /// The report. It has the same fields whatever came of the command: docs/json.md, docs/report.schema.json.
     pub(crate) fn json(&self) -> Value {
-        let error = self.error.as_ref().map(|error| {
+        let cause = self.error.as_ref().map(|error| {
             json!({
+                "code": Some(error.code).filter(|code| !code.is_empty()).unwrap_or("other"),
                 "message": error.message,
                 "step": error.step,
                 "causes": error.causes,
                 "details": Some(&error.details).filter(|details| !details.is_empty()),
                 "candidate_log": error.log,
-                "receipt": error.receipt,
-                "serving": error.serving_now,
             })
         });
+        let Subject { app, deployment, image, serving, receipt } = &self.subject;
         json!({
             "version": VERSION,
             "event": "report",
             "command": self.command,
+            "app": app,
+            "deployment": deployment,
+            "image": image,
+            "verdict": self.exit.name(),
             "exit_code": self.exit.code(),
-            "outcome": self.exit.meaning(),
+            "meaning": self.exit.meaning(),
+            "cause": cause,
+            "serving": serving,
+            "receipt": receipt,
             "result": self.result,
-            "error": error,
-            "next": self.next,
+            "todo": self.next.as_ref().and_then(Next::words),
+            "next": self.next.as_ref().and_then(Next::command),
         })
     }
 }

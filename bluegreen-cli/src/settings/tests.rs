@@ -26,7 +26,10 @@ impl Place {
 
     fn refusal(&self, line: &str) -> String {
         let error = self.deployment(line).unwrap_err();
-        let text = format!("{error}\n  hint: {}", error.hint().unwrap_or_default());
+        let text = format!(
+            "{error}\n  hint: {}",
+            error.hint().map(|hint| hint.words().unwrap_or_default().to_owned()).unwrap_or_default()
+        );
         text.replace(&format!("{}/", self.0.path().display()), "@")
     }
 }
@@ -52,7 +55,7 @@ fn the_scripts_inputs_alone_mean_what_the_script_does() {
     assert_eq!(target.app.nginx.mode, Mode::Rewrite);
     assert!(target.app.nginx.in_container());
     assert!(target.warnings[0].to_string().contains("publish = \"127.0.0.1\""), "the safer setting is named");
-    assert!(target.again.starts_with("web --nginx-conf /"), "{}", target.again);
+    assert!(target.again.to_string().starts_with("web --nginx-conf /"), "{}", target.again);
 }
 
 #[test]
@@ -61,11 +64,11 @@ fn a_state_directory_that_is_typed_counts_and_goes_into_the_next_command() {
     let of = |line: &str| place.deployment(&format!("web --image r.io/web:1 {line}")).unwrap().0;
     let written = of("--config @c.toml");
     assert_eq!(written.state_dir, Some(PathBuf::from("/srv/written")));
-    assert!(!written.again.contains("--state-dir"), "{}", written.again);
+    assert!(!written.again.to_string().contains("--state-dir"), "{}", written.again);
     for line in ["--config @c.toml", "--nginx-conf @default.conf"] {
         let typed = of(&format!("{line} --state-dir /srv/typed"));
         assert_eq!(typed.state_dir, Some(PathBuf::from("/srv/typed")), "{line}");
-        assert!(typed.again.ends_with(" --state-dir /srv/typed"), "{}", typed.again);
+        assert!(typed.again.to_string().ends_with(" --state-dir /srv/typed"), "{}", typed.again);
     }
 }
 
@@ -119,7 +122,7 @@ fn the_state_directory_of_the_command_line_wins_and_is_named_again() {
     for line in ["--config @c.toml", "--image-definitions @i.json --nginx-conf @default.conf"] {
         let (target, _) = place.deployment(&format!("{line} --state-dir /given")).unwrap();
         assert_eq!(target.state_dir.as_deref(), Some(Path::new("/given")), "{line}");
-        assert!(target.again.ends_with(" --state-dir /given"), "{}", target.again);
+        assert!(target.again.to_string().ends_with(" --state-dir /given"), "{}", target.again);
         let (target, _) = place.deployment(&format!("{line} --state-dir here")).unwrap();
         assert!(target.state_dir.unwrap().is_absolute(), "{line}");
     }

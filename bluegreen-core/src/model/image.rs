@@ -142,6 +142,11 @@ impl std::str::FromStr for ImageRef {
         } else {
             path.to_owned()
         };
+        // Branches are often taken for tags. What stands before the last slash is no tag, also behind a colon.
+        let port = registry.split_once(':').map(|(_, port)| port);
+        if path.contains(':') || port.is_some_and(|port| !port.bytes().all(|byte| byte.is_ascii_digit())) {
+            return Err(error("a tag without `/`, like `feature-x`"));
+        }
         if !is_registry(registry) {
             return Err(error(
                 "a registry host name, with a port of 1 to 65535 or none, before the first `/`",

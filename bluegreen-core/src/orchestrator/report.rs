@@ -136,7 +136,8 @@ pub struct Status {
     pub app: AppName,
     /// How it stands, in one word.
     pub standing: Standing,
-    /// What serves; the error in words when the proxy cannot be asked.
+    /// What serves; the error in words when the proxy cannot be asked. Written as two fields, of which one is null.
+    #[serde(flatten, serialize_with = "serving")]
     pub serving: Result<ServingNow, String>,
     /// What a client's request got.
     pub public: PublicLook,
@@ -401,6 +402,16 @@ impl From<crate::port::FileChange> for PlannedChange {
     fn from(change: crate::port::FileChange) -> Self {
         Self { path: change.path, summary: change.summary, diff: change.diff }
     }
+}
+
+fn serving<S: Serializer>(told: &Result<ServingNow, String>, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Told<'t> {
+        serving: Option<&'t ServingNow>,
+        serving_error: Option<&'t str>,
+    }
+    let told = Told { serving: told.as_ref().ok(), serving_error: told.as_ref().err().map(String::as_str) };
+    told.serialize(serializer)
 }
 
 fn millis<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

@@ -282,6 +282,13 @@ pub enum ProxyError {
         /// Why.
         reason: String,
     },
+    /// The proxy does not know the name of the candidate's container: they share no network. Put back as with
+    /// [`Refused`](Self::Refused).
+    #[error("the switch was refused and put back: {reason}")]
+    UnknownHost {
+        /// What its test said.
+        reason: String,
+    },
     /// The change failed, and putting back what was there failed as well.
     #[error("the switch failed and the earlier state could not be put back: {reason}")]
     NotRestored {

@@ -70,6 +70,12 @@ pub enum RegistryError {
         #[source]
         source: BoxError,
     },
+    /// It is not on this host, and no registry was asked.
+    #[error("image {image} is not on this host, and pulling is off")]
+    NotHere {
+        /// The image that was asked for.
+        image: String,
+    },
     /// It refused who we are.
     #[error("access to {registry} was denied")]
     AccessDenied {

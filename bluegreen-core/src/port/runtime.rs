@@ -442,6 +442,8 @@ pub enum RuntimeError {
     PullDenied {
         /// The image.
         image: String,
+        /// The registry's host name.
+        registry: String,
         /// What it said.
         #[source]
         source: BoxError,

@@ -12,6 +12,7 @@ use bluegreen_core::port::{Health, Instance, Ports, ProxyError, RegistryError};
 
 use super::Finding;
 use crate::commands::Context;
+use crate::output::Next;
 use crate::settings::Target;
 use crate::{explain, ports};
 
@@ -60,7 +61,7 @@ async fn on_docker(cx: &Context, target: &Target, image: Option<&ImageRef>, port
     findings.extend(match &status {
         Ok(status) => runs(target, status, &orchestrator).await,
         Err(error) => {
-            vec![Finding::blocks("runs", error.as_str(), format!("bluegreen status {}", target.again))]
+            vec![Finding::blocks("runs", error.as_str(), target.run("status"))]
         }
     });
     findings
@@ -69,7 +70,7 @@ async fn on_docker(cx: &Context, target: &Target, image: Option<&ImageRef>, port
 async fn limited(check: &'static str, look: impl Future<Output = Vec<Finding>>) -> Vec<Finding> {
     tokio::time::timeout(WITHIN, look).await.unwrap_or_else(|_| {
         let found = format!("no answer within {} s", WITHIN.as_secs());
-        vec![Finding::blocks(check, found, "see what hangs: bluegreen doctor -v, docker info")]
+        vec![Finding::blocks(check, found, Next::run(["docker", "info"]).saying("see what hangs"))]
     })
 }
 
@@ -100,7 +101,7 @@ fn state_directory(journal: &FileJournal) -> Finding {
         return Finding::warns(CHECK, found, ELSEWHERE);
     }
     if room.open_to_others {
-        let remedy = format!("chmod 700 {path}");
+        let remedy = Next::run(["chmod".to_owned(), "700".to_owned(), path.to_string()]);
         return Finding::warns(CHECK, format!("{path} can be looked into by other users"), remedy);
     }
     let made = if room.is_there { "is on a disk and can be written to" } else { "is where it will be made" };
@@ -161,7 +162,7 @@ async fn disk(target: &Target, is_here: bool, ports: &Ports) -> Finding {
                 megabytes(free),
                 megabytes(wanted)
             ),
-            explain::DISK_LOW,
+            explain::disk_low(),
         ),
         Ok(Some(free)) => {
             Finding::fine(CHECK, format!("{} are free where Docker keeps images", megabytes(free)))
@@ -198,11 +199,10 @@ async fn host_ports(target: &Target, ports: &Ports) -> Vec<Finding> {
 
 async fn nginx(cx: &Context, target: &Target) -> Vec<Finding> {
     const CHECK: &str = "nginx";
-    let again = &target.again;
     let nginx = match ports::nginx(target, &cx.env) {
         Ok(nginx) => nginx,
         Err(error) => {
-            return vec![Finding::blocks(CHECK, chain(&error), format!("bluegreen nginx check {again}"))];
+            return vec![Finding::blocks(CHECK, chain(&error), target.run("nginx check"))];
         }
     };
     let found = match nginx.examine(&target.app.spec.name).await {
@@ -275,7 +275,6 @@ async fn health(target: &Target, active: Option<&Instance>, ports: &Ports) -> Ve
 /// What earlier runs left, and whether journal, containers and nginx tell the same.
 async fn runs(target: &Target, status: &Status, orchestrator: &Orchestrator) -> Vec<Finding> {
     const CHECK: &str = "runs";
-    let again = &target.again;
     let mut findings = Vec::new();
     match orchestrator.at_work().await {
         Ok(queue) if queue.held => {
@@ -284,7 +283,7 @@ async fn runs(target: &Target, status: &Status, orchestrator: &Orchestrator) -> 
             findings.push(Finding::blocks(
                 CHECK,
                 found,
-                format!("wait for it (--wait 10m), or: bluegreen cancel {again}"),
+                target.run("cancel").saying("wait for it, or ask it to stop"),
             ));
         }
         Ok(_) => {
@@ -293,26 +292,23 @@ async fn runs(target: &Target, status: &Status, orchestrator: &Orchestrator) -> 
                 Finding::warns(
                     CHECK,
                     found,
-                    format!("bluegreen recover {again}; the next deploy does it by itself"),
+                    target.run("recover").saying("nothing, the next deploy settles it; or at once"),
                 )
             }));
         }
         Err(failure) => {
-            findings.push(Finding::blocks(CHECK, chain(&failure), format!("bluegreen status {again}")));
+            findings.push(Finding::blocks(CHECK, chain(&failure), target.run("status")));
         }
     }
     if let Err(error) = &status.serving {
         findings.push(Finding::blocks(
             CHECK,
             format!("what serves cannot be told: {error}"),
-            format!("bluegreen nginx check {again}"),
+            target.run("nginx check"),
         ));
     }
-    findings.extend(
-        status.findings.iter().map(|finding| {
-            Finding::warns(CHECK, finding, format!("bluegreen deploy {again} … puts it right"))
-        }),
-    );
+    findings
+        .extend(status.findings.iter().map(|finding| Finding::warns(CHECK, finding, target.run("status"))));
     if findings.is_empty() {
         findings.push(Finding::fine(CHECK, "journal, containers and nginx agree, and no run is unsettled"));
     }

@@ -6,7 +6,7 @@ use std::io;
 use bollard::errors::Error as ClientError;
 
 use super::answer::{self, PullMeaning, RunMeaning, Said};
-use crate::model::InstanceSpec;
+use crate::model::{InstanceSpec, PinnedImage};
 use crate::port::{BoxError, RegistryError, RuntimeError};
 
 /// Why a call gave nothing.
@@ -107,13 +107,13 @@ impl Failure {
     }
 
     /// The error of a pull.
-    pub(super) fn pull(self, image: &str, address: &str) -> RuntimeError {
+    pub(super) fn pull(self, image: &PinnedImage, address: &str) -> RuntimeError {
         const OPERATION: &str = "pulling the image";
         let Self::Said(said) = self else { return self.other(OPERATION, address) };
-        let image = image.to_owned();
+        let (image, registry) = (image.to_string(), image.image().registry().to_owned());
         match answer::of_pull(&said) {
             PullMeaning::NotFound => RuntimeError::ImageNotFound { image, source: Box::new(said) },
-            PullMeaning::Denied => RuntimeError::PullDenied { image, source: Box::new(said) },
+            PullMeaning::Denied => RuntimeError::PullDenied { image, registry, source: Box::new(said) },
             PullMeaning::Untrusted => RuntimeError::RegistryUnreachable { image, source: untrusted(said) },
             PullMeaning::Unreachable => RuntimeError::RegistryUnreachable { image, source: Box::new(said) },
             PullMeaning::DiskFull => RuntimeError::DiskFull { source: Box::new(said) },
@@ -213,17 +213,22 @@ mod tests {
         })
     }
 
+    fn image() -> PinnedImage {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        "r.io/a:1".parse::<crate::model::ImageRef>().unwrap().pin(crate::model::Digest::new(digest).unwrap())
+    }
+
     #[test]
     fn a_pull_says_what_is_wrong_once() {
         let error = said(500, "Get \"https://r/v2/\": x509: certificate signed by unknown authority")
-            .pull("r/a:1", "");
+            .pull(&image(), "");
         assert!(matches!(error, RuntimeError::RegistryUnreachable { .. }));
         let cause = error.source().unwrap();
         assert!(!error.to_string().contains("x509") && !cause.to_string().contains("x509"));
         assert!(cause.source().unwrap().to_string().contains("x509"));
 
         let stream = ClientError::DockerStreamError { error: "unknown blob".to_owned() };
-        let error = Failure::from(stream).pull("r/a:1", "");
+        let error = Failure::from(stream).pull(&image(), "");
         assert!(matches!(error, RuntimeError::Other { .. }));
         assert!(error.source().unwrap().to_string().contains("push the image again"));
     }

@@ -85,7 +85,7 @@ impl Docker {
         let mut lines = client.create_image(Some(options), None, auth.map(credentials));
         let mut progress = Progress::default();
         while let Some(line) = lines.next().await {
-            let line = line.map_err(|error| Failure::from(error).pull(&image.to_string(), self.address()))?;
+            let line = line.map_err(|error| Failure::from(error).pull(image, self.address()))?;
             if let Some(snapshot) = progress.line(&line) {
                 observer(snapshot);
             }
@@ -98,7 +98,12 @@ impl Docker {
 
     /// The Engine's image id of what `image` means on this host.
     pub(super) async fn image_id(&self, image: &ImageRef) -> Result<Option<Digest>, RuntimeError> {
-        let Some(found) = self.inspect_image(&reference(image)).await? else { return Ok(None) };
+        let mut found = self.inspect_image(&reference(image)).await?;
+        // What was built on this host has no registry's digest: it is known by its id.
+        if let (None, Some(id)) = (&found, image.digest()) {
+            found = self.inspect_image(&id.to_string()).await?;
+        }
+        let Some(found) = found else { return Ok(None) };
         let id = Digest::new(found.id.unwrap_or_default()).map_err(|error| RuntimeError::Other {
             operation: "looking for the image",
             source: Box::new(error),

@@ -24,10 +24,7 @@ impl Registry for LocalImages {
     async fn resolve(&self, image: &ImageRef) -> Result<PinnedImage, RegistryError> {
         match self.docker.image_id(image).await {
             Ok(Some(id)) => Ok(image.pin_local(id)),
-            Ok(None) => Err(RegistryError::ImageNotFound {
-                image: image.to_string(),
-                source: "it is not on this host, and pulling is off".into(),
-            }),
+            Ok(None) => Err(RegistryError::NotHere { image: image.to_string() }),
             Err(error) => Err(RegistryError::Other {
                 operation: "looking for the image on this host",
                 source: Box::new(error),

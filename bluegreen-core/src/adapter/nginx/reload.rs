@@ -17,6 +17,9 @@ use super::process::{self, START_ERROR, Worker};
 use super::rewrite::{self, Named};
 use super::{Memory, Public, PublicUrl, Site, public, unified, ways};
 
+/// What nginx's test says of a name that it cannot look up; there is no other sign of it.
+const UNKNOWN_HOST: &str = "host not found in upstream";
+
 /// How often the process table is looked at: a look costs about 0.2 ms.
 const LOOK: Duration = Duration::from_millis(2);
 
@@ -265,8 +268,9 @@ impl<'a> Rewrite<'a> {
         let host = self.site.slots.of(named).endpoint.host();
         let mut errors = output.lines().filter(|line| line.contains("[emerg]"));
         let gone = |line: &str| {
-            line.split_once("host not found in upstream \"")
-                .and_then(|(_, rest)| rest.strip_prefix(host))
+            line.split_once(UNKNOWN_HOST)
+                .and_then(|(_, rest)| rest.strip_prefix(" \""))
+                .and_then(|rest| rest.strip_prefix(host))
                 .is_some_and(|rest| rest.starts_with(['"', ':']))
         };
         errors.next().is_some_and(gone) && errors.next().is_none()
@@ -327,7 +331,7 @@ impl<'a> Rewrite<'a> {
             ProxyError::NotRestored { reason: format!("{}; then {reason}", public::chain(&failure)) }
         })?;
         if !signalled
-            && let ProxyError::Refused { reason } = &failure
+            && let ProxyError::Refused { reason } | ProxyError::UnknownHost { reason } = &failure
             && let Ok(Err(output)) = self.control.test().await
         {
             // With the user's own bytes it does not pass either.
@@ -352,7 +356,13 @@ impl<'a> Rewrite<'a> {
     }
 
     async fn change(&self, look: &Look, new: &[u8], signalled: &mut bool) -> Result<(), ProxyError> {
-        let refused = |reason| ProxyError::Refused { reason };
+        let refused = |reason: String| {
+            if reason.contains(UNKNOWN_HOST) {
+                ProxyError::UnknownHost { reason }
+            } else {
+                ProxyError::Refused { reason }
+            }
+        };
         if look.file.bytes != new {
             look.file.keep().map_err(other("keep a copy of nginx's file"))?;
             look.file.put(new).map_err(other("write nginx's file"))?;

@@ -16,7 +16,7 @@ pub async fn registry(registry: &dyn Registry, image: &ImageRef, missing: &Image
     RULES.hold("the same tag means the same content", &again, |again| *again == resolved)?;
     let absent = registry.resolve(missing).await;
     RULES.hold("an image that is not there is called so", &absent, |absent| {
-        matches!(absent, Err(RegistryError::ImageNotFound { .. }))
+        matches!(absent, Err(RegistryError::ImageNotFound { .. } | RegistryError::NotHere { .. }))
     })?;
     RULES.answered("credentials are given, or none are wanted", registry.credentials(&resolved).await)?;
     Ok(())

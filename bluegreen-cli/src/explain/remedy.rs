@@ -1,0 +1,256 @@
+//! What to do about a failure: chosen by its cause. What can be typed is a command, what cannot is said in words.
+
+use std::error::Error;
+use std::io;
+use std::time::Duration;
+
+use bluegreen_core::adapter::nginx::Place;
+use bluegreen_core::model::{EcrHost, Limits};
+use bluegreen_core::orchestrator::{Aftermath, Cause, Failure, GateFailure};
+use bluegreen_core::port::{JournalError, ProxyError, RegistryError, RuntimeError};
+
+use crate::duration;
+use crate::output::Next;
+use crate::settings::Target;
+
+/// What to do about a run that failed.
+pub(super) fn of(command: &str, failure: &Failure, target: &Target) -> Next {
+    match &failure.aftermath {
+        Aftermath::Stuck { .. } => {
+            return target.run("recover").saying("mend what stands under `caused by`, then settle the run");
+        }
+        Aftermath::Committed => return target.run("recover"),
+        _ => {}
+    }
+    match &failure.cause {
+        Cause::Registry(error) => registry(error),
+        Cause::Runtime(error) => runtime(error),
+        Cause::Proxy(error) => proxy(error, target),
+        Cause::Journal(error) => journal(command, error, target),
+        Cause::Overtaken { by } => {
+            Next::todo(format!("nothing: {} {} is what is wanted now", by.verb, by.deployment))
+        }
+        Cause::Gate(failure) => gate(failure),
+        Cause::CandidateLost { .. } => Next::todo(
+            "it was healthy and then stopped: its last log lines may tell why; mend it, deploy that as a new image",
+        ),
+        Cause::ClientsFailed { .. } => Next::todo(
+            "see why it fails the requests that [receipt] sends, or set `max_failures` there to what is acceptable",
+        ),
+        Cause::NotMeasured { .. } => Next::todo(NO_WAY_IN),
+        Cause::DiskLow { .. } => disk_low(),
+        Cause::Timeout { after, .. } => too_slow(*after, &target.app.spec.limits),
+        Cause::Cancelled => again(command, target, &[]).saying("when you are ready"),
+        Cause::Superseded { .. } => Next::todo("give --deployment-id a new one: this one is done"),
+        // Each of the releases that it could go to, and for each other one why not.
+        Cause::NoRollback(_) => {
+            Next::run(target.command("rollback").into_iter().chain(["--list".to_owned()]))
+        }
+        _ => target.run("status"),
+    }
+}
+
+/// What was typed, once more, with `more`; a look at the state where it is not known which image was meant.
+pub(super) fn again(command: &str, target: &Target, more: &[&str]) -> Next {
+    let arguments = match command {
+        "deploy" => target.deploy(),
+        _ => Some(target.command(command)),
+    };
+    let Some(mut arguments) = arguments else { return target.run("status") };
+    // An option is said once: what it said before is what did not do.
+    if let Some(at) = more.first().and_then(|option| arguments.iter().position(|given| given == option)) {
+        arguments.drain(at..arguments.len().min(at + more.len()));
+    }
+    Next::run(arguments.into_iter().chain(more.iter().map(|&more| more.to_owned())))
+}
+
+/// A candidate that is not healthy in time: is it ill, or only slow?
+fn gate(failure: &GateFailure) -> Next {
+    if failure.died {
+        return Next::todo(
+            "it did not stay up: its last log lines may tell why; mend it, deploy that as a new image",
+        );
+    }
+    let longer = duration::format(failure.deadline.saturating_mul(2));
+    Next::todo(format!(
+        "is it only slow? then raise `deadline` in [health], to {longer}; does it listen on 127.0.0.1 inside its \
+         container? then have it listen on 0.0.0.0, where nginx reaches it; otherwise mend what the checks say of it"
+    ))
+}
+
+/// A call that took longer than its limit: the limits that are that long.
+fn too_slow(after: Duration, limits: &Limits) -> Next {
+    let Limits { registry, pull, runtime, proxy, journal, .. } = limits;
+    let all = [
+        ("registry", registry),
+        ("pull", pull),
+        ("runtime", runtime),
+        ("proxy", proxy),
+        ("journal", journal),
+    ];
+    let over: Vec<String> =
+        all.into_iter().filter(|(_, limit)| **limit == after).map(|(name, _)| format!("`{name}`")).collect();
+    // A stop has the grace added and is of no limit's own length.
+    let names = if over.is_empty() { "`runtime`".to_owned() } else { over.join(" or ") };
+    let longer = duration::format(after.saturating_mul(2));
+    Next::todo(format!("see what hangs; if it only needs longer, raise {names} in [limits], to {longer}"))
+}
+
+/// The journal or its lock.
+fn journal(command: &str, error: &JournalError, target: &Target) -> Next {
+    match error {
+        JournalError::Held { .. } => {
+            again(command, target, &["--wait", "10m"]).saying("another run is at work: wait for it")
+        }
+        JournalError::Corrupt { path, .. } => Next::todo(format!(
+            "look at {path}; when it is beyond repair, move it away: what serves is found by looking"
+        )),
+        error if is_denied(error) => Next::todo(match &target.state_dir {
+            Some(path) => format!("run as a user who may write to {} and what is in it", path.display()),
+            None => "run as a user who may write to the state directory and what is in it".to_owned(),
+        }),
+        _ => Next::todo("check the state directory: it must be writable and have room"),
+    }
+}
+
+/// Whether it is a right that is missing.
+fn is_denied(error: &(dyn Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |&error| error.source())
+        .filter_map(|error| error.downcast_ref::<io::Error>())
+        .any(|error| error.kind() == io::ErrorKind::PermissionDenied)
+}
+
+const NO_WAY_IN: &str =
+    "set `url` in [nginx] to a plain HTTP address of this host, or take `receipt.max_failures` out";
+
+/// There is too little room.
+pub(crate) fn disk_low() -> Next {
+    Next::run(["docker", "system", "df"])
+        .saying("make room: this shows what takes it; or lower `retain.min_free`")
+}
+
+/// What to do about it.
+pub(crate) fn registry(error: &RegistryError) -> Next {
+    match error {
+        RegistryError::ImageNotFound { .. } => Next::todo("check that it was pushed under this name and tag"),
+        RegistryError::NotHere { image } => {
+            Next::run(["docker", "pull", image]).saying("pull it, or let this pull it: --pull missing")
+        }
+        RegistryError::AccessDenied { registry, .. } => refused_by(registry),
+        RegistryError::NoCredentials { registry, .. } if EcrHost::parse(registry).is_none() => {
+            login(registry).saying("mend that helper, or log in as the user that runs this")
+        }
+        RegistryError::NoCredentials { .. } => Next::todo(
+            "give this host AWS credentials: attach an instance profile to the instance (in a container: metadata \
+             hop limit 2), or set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        ),
+        RegistryError::Unreachable { .. } => {
+            Next::todo("check this host's way to the registry: DNS, proxy, security group")
+        }
+        // Registries are asked through the Engine, which may itself be what is missing.
+        RegistryError::Other { source, .. } => match source.downcast_ref::<RuntimeError>() {
+            Some(error) => runtime(error),
+            None => unknown(),
+        },
+        _ => unknown(),
+    }
+}
+
+fn unknown() -> Next {
+    Next::todo("try again; -v shows more")
+}
+
+/// A registry that does not take who we are.
+fn refused_by(registry: &str) -> Next {
+    if EcrHost::parse(registry).is_some() {
+        Next::todo(
+            "let the role or user pull: ecr:GetAuthorizationToken on *, and on the repository ecr:BatchGetImage and \
+             ecr:GetDownloadUrlForLayer",
+        )
+    } else {
+        login(registry).saying("check the image's name; if it is private, log in as the user that runs this")
+    }
+}
+
+fn login(registry: &str) -> Next {
+    Next::run(["docker", "login", registry])
+}
+
+/// What to do about it.
+pub(crate) fn runtime(error: &RuntimeError) -> Next {
+    match error {
+        RuntimeError::Unreachable { denied: true, address, .. } => Next::todo(format!(
+            "run as root or as a user of the group docker: reading and writing {address} is not permitted"
+        )),
+        RuntimeError::Unreachable { .. } => {
+            Next::run(["systemctl", "start", "docker"]).saying("start Docker")
+        }
+        RuntimeError::ImageNotFound { .. } => Next::todo("check that it was pushed under this name and tag"),
+        RuntimeError::PullDenied { registry, .. } => refused_by(registry),
+        RuntimeError::RegistryUnreachable { .. } => {
+            Next::todo("check this host's way to the registry: DNS, proxy, security group")
+        }
+        RuntimeError::DiskFull { .. } => disk_low(),
+        RuntimeError::PortTaken { port, .. } => {
+            port_taken(port.rsplit_once(':').map_or(port.as_str(), |(_, number)| number))
+        }
+        RuntimeError::NameTaken { name } => Next::todo(format!(
+            "take it over (`adopt = true` in bluegreen.toml), or, when nobody needs it: docker rm -f {name}"
+        )),
+        RuntimeError::Network { name, .. } => Next::run([
+            "docker",
+            "network",
+            "ls",
+            "--filter",
+            &format!("name={name}"),
+        ])
+        .saying(format!(
+            "see which there are: remove all but one by its id, or make it with docker network create {name}"
+        )),
+        RuntimeError::Rejected { .. } => Next::todo("mend the container's settings in bluegreen.toml"),
+        _ => unknown(),
+    }
+}
+
+/// A host port that somebody else has.
+pub(crate) fn port_taken(number: impl std::fmt::Display) -> Next {
+    Next::run(["ss".to_owned(), "-ltnp".to_owned(), format!("sport = :{number}")]).saying(
+        "see who has it; if nobody has, Docker did not let go of it after a crash: systemctl restart docker",
+    )
+}
+
+/// What to do about it.
+pub(crate) fn proxy(error: &ProxyError, target: &Target) -> Next {
+    match error {
+        ProxyError::NotRunning { .. } => match &target.app.nginx.place {
+            Place::Container { name } => Next::run(["docker", "start", name.as_str()])
+                .saying(format!("start nginx; when it does not stay up, docker logs {name} tells why")),
+            _ => Next::run(["systemctl", "start", "nginx"])
+                .saying("start nginx; when it does not stay up, journalctl -u nginx tells why"),
+        },
+        ProxyError::Broken { .. } => test_of_nginx(target)
+            .saying("mend nginx's own configuration, which this run did not touch, until its test passes"),
+        ProxyError::NoWayIn { .. } => Next::todo(NO_WAY_IN),
+        ProxyError::UnknownHost { .. } => unresolved(target),
+        _ => target.run("nginx check"),
+    }
+}
+
+/// nginx does not find the candidate's container by its name.
+fn unresolved(target: &Target) -> Next {
+    match (&target.app.nginx.place, target.app.spec.options.networks.first()) {
+        (Place::Container { name }, Some(network)) => {
+            Next::run(["docker", "network", "connect", network.name.as_str(), name.as_str()])
+                .saying("connect nginx's container to the application's network")
+        }
+        _ => target.run("nginx check"),
+    }
+}
+
+/// nginx's own test, where its own words tell what is wrong.
+pub(crate) fn test_of_nginx(target: &Target) -> Next {
+    match &target.app.nginx.place {
+        Place::Container { name } => Next::run(["docker", "exec", name.as_str(), "nginx", "-t"]),
+        _ => Next::run(["nginx", "-t"]),
+    }
+}
