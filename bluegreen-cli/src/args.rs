@@ -50,7 +50,7 @@ pub(crate) struct Global {
     /// Also write the report there as JSON, whatever the outcome (atomically, readable by its owner only)
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) report: Option<PathBuf>,
-    /// Where the journal and the locks are [default: /var/lib/bluegreen, or ~/.local/state/bluegreen]
+    /// Where the journal and the locks are; one place for all who deploy here [default: /var/lib/bluegreen]
     #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) state_dir: Option<PathBuf>,
     /// Only warnings, errors and the verdict
@@ -131,6 +131,16 @@ pub(crate) enum Command {
     },
     /// Print the manual page (roff)
     Man,
+}
+
+impl Command {
+    /// Whether it changes something on this host, and must not be stopped in its middle.
+    pub(crate) const fn changes(&self) -> bool {
+        matches!(
+            self,
+            Self::Deploy(_) | Self::Rollback(_) | Self::Recover(_) | Self::Retire(_) | Self::Nginx(_)
+        )
+    }
 }
 
 const DEPLOY_EXAMPLES: &str = "\

@@ -132,6 +132,7 @@ fn next(command: &str, failure: &Failure, target: &Target) -> String {
         Cause::Journal(JournalError::Held { .. }) => {
             format!("wait for it: bluegreen {command} {again} … --wait 10m")
         }
+        Cause::Journal(JournalError::Denied { directory, is_there }) => open_state(directory, *is_there),
         Cause::Journal(JournalError::Corrupt { path, .. }) => {
             format!("look at {path}; when it is beyond repair, move it away: what serves is found by looking")
         }
@@ -239,6 +240,16 @@ pub(crate) fn port_taken(number: impl std::fmt::Display) -> String {
         "see who has it: ss -ltnp 'sport = :{number}', docker ps --filter publish={number}; if nobody has, Docker \
          did not let go of it after a crash: systemctl restart docker"
     )
+}
+
+/// How the state directory is opened to all who may use Docker here: it is the host's, not root's.
+pub(crate) fn open_state(directory: &str, is_there: bool) -> String {
+    let made = format!("sudo install -d -m 2770 -g docker {directory}");
+    if is_there {
+        format!("{made} && sudo chgrp -R docker {directory} && sudo chmod -R g+rwX {directory}")
+    } else {
+        made
+    }
 }
 
 /// What nginx could not do.

@@ -5,16 +5,22 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bluegreen_core::adapter::file::FileJournal;
 use bluegreen_core::adapter::nginx::Place;
 use bluegreen_core::model::{
     AppName, AppSpec, Check, Color, Endpoint, ImageRef, InstanceName, LogPattern, NetworkAttachment,
     ParseError, Publish, Slot, Slots,
 };
+use bluegreen_core::port::JournalError;
 
 use crate::args::{AppArgs, Global, ImageArgs, PullArg};
 use crate::config::{self, App, Config, ConfigError, DEFAULT_GREEN, DEFAULT_PORT, Mode, NginxSettings};
+use crate::env;
 use crate::inputs::{self, Entry, InputError};
 use crate::nearest;
+pub(crate) use memory::Origin;
+
+mod memory;
 
 /// One application and where its world is.
 #[derive(Debug, Clone)]
@@ -26,8 +32,19 @@ pub(crate) struct Target {
     pub(crate) state_dir: Option<PathBuf>,
     /// Things that a person should know before it starts.
     pub(crate) warnings: Vec<Warning>,
+    /// What was done with the inputs that a person would not expect.
+    pub(crate) notes: Vec<String>,
+    /// Where all this is from.
+    pub(crate) origin: Origin,
     /// What to type after a verb to mean this application again.
     pub(crate) again: String,
+}
+
+impl Target {
+    /// Where the journal and the lock are.
+    pub(crate) fn state_dir(&self) -> PathBuf {
+        self.state_dir.clone().unwrap_or_else(|| PathBuf::from(env::STATE_DIR))
+    }
 }
 
 /// Why it is not known what to do.
@@ -81,19 +98,88 @@ impl SettingsError {
     }
 }
 
-/// The application that `status`, `rollback` and the like are about.
+/// The application that `status`, `rollback` and the like are about. Of the configuration only its own table is read, and
+/// of that what these verbs use; where that is broken or there is none, what it was deployed with counts.
 ///
 /// # Errors
 ///
-/// When the configuration is wrong or missing, or several applications could be meant.
+/// When neither tells, or several applications could be meant.
 pub(crate) fn target(global: &Global, args: &AppArgs) -> Result<Target, SettingsError> {
     if let (Some(conf), Some(app), None) = (&args.nginx_conf, &args.app, &global.config) {
         return as_the_script(global, app.clone(), conf, None);
     }
-    let path = config::locate(global.config.as_deref()).ok_or(SettingsError::NoConfig)?;
-    let config = config::load(&path)?;
-    let app = choose(&config, args.app.as_ref())?.clone();
-    Ok(within(global, config, app))
+    let path = config::locate(global.config.as_deref());
+    let app = args.app.clone().map_or_else(|| only_one(global, path.as_deref()), Ok)?;
+    let Some(path) = path else {
+        return remembered(global, &app, None).unwrap_or(Err(SettingsError::NoConfig));
+    };
+    let read = config::load_one(&path, &app).map_err(SettingsError::from).and_then(|config| {
+        let app = choose(&config, Some(&app))?.clone();
+        Ok(within(global, &path, config, app))
+    });
+    let Err(error) = &read else { return read };
+    remembered(global, &app, Some((&path, error))).unwrap_or(read)
+}
+
+/// All applications of this host, where none is named: those of the configuration, and those that something is on record
+/// of.
+///
+/// # Errors
+///
+/// When the state directory cannot be read.
+pub(crate) fn all(global: &Global) -> Result<Vec<AppName>, JournalError> {
+    let path = config::locate(global.config.as_deref());
+    let mut apps = path.as_deref().map(config::names).unwrap_or_default();
+    apps.extend(FileJournal::new(state_dir_now(global)).on_record()?);
+    apps.sort();
+    apps.dedup();
+    Ok(apps)
+}
+
+/// The application that is meant where none is named: the only one of the configuration; without one, that is on record.
+fn only_one(global: &Global, path: Option<&Path>) -> Result<AppName, SettingsError> {
+    let mut apps = path.map(config::names).unwrap_or_default();
+    if apps.is_empty() {
+        // That it cannot be read is said by whoever uses it.
+        apps = FileJournal::new(state_dir_now(global)).on_record().unwrap_or_default();
+    }
+    match (&apps[..], path) {
+        ([app], _) => Ok(app.clone()),
+        ([], Some(path)) => Err(config::load(path).err().map_or(SettingsError::NoConfig, Into::into)),
+        ([], None) => Err(SettingsError::NoConfig),
+        _ => Err(SettingsError::WhichApp { names: apps.iter().map(ToString::to_string).collect() }),
+    }
+}
+
+/// Where the state is, when a configuration may not be readable but for that.
+fn state_dir_now(global: &Global) -> PathBuf {
+    let configured = || config::locate(global.config.as_deref()).and_then(|path| config::state_dir(&path));
+    state_dir(global).or_else(configured).unwrap_or_else(|| PathBuf::from(env::STATE_DIR))
+}
+
+/// What the application was deployed with, if that is on record, instead of a configuration that does not tell.
+fn remembered(
+    global: &Global,
+    app: &AppName,
+    instead_of: Option<(&Path, &SettingsError)>,
+) -> Option<Result<Target, SettingsError>> {
+    let origin = Origin::recall(&state_dir_now(global), app).ok().flatten()?;
+    let mut target = match &origin {
+        Origin::Script { nginx_conf } => as_the_script(global, app.clone(), nginx_conf, None),
+        Origin::Config { path, text } => {
+            config::one_of(text, path, app).map_err(SettingsError::from).and_then(|config| {
+                let app = choose(&config, Some(app))?.clone();
+                Ok(within(global, path, config, app))
+            })
+        }
+    };
+    // That an application has no table there is no fault of the file.
+    let is_broken = instead_of.filter(|(_, error)| !matches!(error, SettingsError::UnknownApp { .. }));
+    if let (Ok(target), Some((path, error))) = (&mut target, is_broken) {
+        let path = path.display();
+        target.notes.push(format!("{path} cannot be used ({error}): what {app} was deployed with counts"));
+    }
+    Some(target)
 }
 
 /// The application and the image that `deploy` and `plan` are about.
@@ -120,7 +206,14 @@ pub(crate) fn deployment(global: &Global, input: &ImageArgs) -> Result<(Target, 
         };
         let image = input.image.clone().or(entry.map(|entry| entry.image));
         let image = image.ok_or_else(|| SettingsError::NoImage { app: name.clone() })?;
-        return Ok((as_the_script(global, name, conf, input.pull)?, image));
+        let mut target = as_the_script(global, name, conf, input.pull)?;
+        if let Some(path) = config::locate(None) {
+            let path = path.display();
+            target.notes.push(format!(
+                "{path} is not read: --nginx-conf without --config says all; to use it: --config {path}"
+            ));
+        }
+        return Ok((target, image));
     }
     let path = config::locate(global.config.as_deref()).ok_or(SettingsError::NoConfig)?;
     let config = config::load(&path)?;
@@ -140,10 +233,10 @@ pub(crate) fn deployment(global: &Global, input: &ImageArgs) -> Result<(Target, 
     if let Some(conf) = &input.nginx_conf {
         app.nginx.conf = Some(on_this_host(conf)?);
     }
-    Ok((within(global, config, app), image))
+    Ok((within(global, &path, config, app), image))
 }
 
-fn within(global: &Global, config: Config, app: App) -> Target {
+fn within(global: &Global, path: &Path, config: Config, app: App) -> Target {
     let mut warnings = Vec::new();
     let open = |slot: &Slot| slot.publish.is_some_and(|publish| publish.ip.is_unspecified());
     if Color::ALL.iter().any(|color| open(app.spec.slots.of(*color))) {
@@ -155,7 +248,9 @@ fn within(global: &Global, config: Config, app: App) -> Target {
     }
     again.push_str(&state_dir_again(global));
     let state_dir = state_dir(global).or(config.state_dir);
-    Target { app, docker_host: config.docker_host, state_dir, warnings, again }
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let origin = Origin::Config { path, text: config.text };
+    Target { app, docker_host: config.docker_host, state_dir, warnings, notes: Vec::new(), origin, again }
 }
 
 /// What the command line says, as a whole path: its parent is looked for when it is made.
@@ -240,11 +335,13 @@ fn as_the_script(
         conf: Some(conf),
         ..NginxSettings::default()
     };
-    let conf = nginx.conf.as_deref().map(quoted).unwrap_or_default();
+    let conf_path = nginx.conf.clone().unwrap_or_default();
+    let conf = quoted(&conf_path);
     let again = format!("{} --nginx-conf {conf}{}", spec.name, state_dir_again(global));
     let app = App { spec, image: None, pull, nginx };
-    let warnings = vec![OPEN_PORTS];
-    Ok(Target { app, docker_host: None, state_dir: state_dir(global), warnings, again })
+    let origin = Origin::Script { nginx_conf: conf_path };
+    let (warnings, notes, state_dir) = (vec![OPEN_PORTS], Vec::new(), state_dir(global));
+    Ok(Target { app, docker_host: None, state_dir, warnings, notes, origin, again })
 }
 
 /// A path as a shell takes it.

@@ -111,7 +111,7 @@ async fn lock(
     };
     let id = cx.deployment_id(None, false).map_err(|error| refused(&error))?;
     let holder = Holder::new(std::process::id(), env::host_name(), activity, id);
-    let lease = ports::journal(target, &cx.env).lock(&target.app.spec.name, &holder).await;
+    let lease = ports::journal(target).lock(&target.app.spec.name, &holder).await;
     lease.map(Some).map_err(|error| refused(&error))
 }
 

@@ -15,11 +15,13 @@ use crate::config::{App, NginxSettings};
 use crate::exit::Exit;
 use crate::explain;
 use crate::output::{Line, Verdict};
-use crate::settings::{OPEN_PORTS, Target};
+use crate::settings::{OPEN_PORTS, Origin, Target};
 
 fn target(world: &World) -> Target {
     let app = App { spec: world.spec(), image: None, pull: None, nginx: NginxSettings::default() };
-    Target { app, docker_host: None, state_dir: None, warnings: Vec::new(), again: "web".to_owned() }
+    let origin = Origin::Script { nginx_conf: "/srv/default.conf".into() };
+    let (warnings, notes, again) = (Vec::new(), Vec::new(), "web".to_owned());
+    Target { app, docker_host: None, state_dir: None, warnings, notes, origin, again }
 }
 
 async fn deploy(world: &World, tag: &str, id: &str) -> Result<Report, Failure> {

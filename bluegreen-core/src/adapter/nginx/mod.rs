@@ -38,6 +38,7 @@ mod file;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod install;
+mod limit;
 mod live;
 mod pattern;
 mod process;
@@ -294,15 +295,16 @@ impl Proxy for Nginx {
     }
 
     async fn client(&self, app: &AppName, asking: &Asking) -> Result<Arc<dyn Client>, ProxyError> {
-        let (url, remedy) = match self.open(app).await? {
+        // A limit that cannot be read is noticed by those that it turns away.
+        let (url, remedy, limit) = match self.open(app).await? {
             // Nothing is reloaded: what is lost all the same is no matter of nginx.
-            Switch::Live(live) => (self.public(app, &live).await?, None),
+            Switch::Live(live) => (self.public(app, &live).await?, None, live.per_minute().await),
             Switch::Rewrite(rewrite) => {
-                let loss = rewrite.loss().await?;
-                (rewrite.public().await, loss.map(|loss| format!("{}; {}", loss.found, loss.change)))
+                let loss = rewrite.loss().await?.map(|loss| format!("{}; {}", loss.found, loss.change));
+                (rewrite.public().await, loss, rewrite.per_minute().await)
             }
         };
-        Ok(Arc::new(client::Visitor::new(url, asking, remedy)?))
+        Ok(Arc::new(client::Visitor::new(url, asking, remedy, limit.ok().flatten())?))
     }
 }
 
