@@ -300,6 +300,7 @@ async fn hanging_clients_hold_up_nothing_and_are_bounded() {
     let (began, before) = (Instant::now(), world.asked());
     let report = deploy(&world, spec, "3").await.unwrap();
     assert!(began.elapsed() - clean <= Duration::from_millis(100), "{:?} {clean:?}", began.elapsed());
-    assert_eq!(world.asked() - before, 256, "no more are sent than tell that nobody answers");
+    let asked = world.asked() - before;
+    assert!((5..=256).contains(&asked), "no more are sent than tell that nobody answers: {asked}");
     assert!(matches!(report.receipt, Some(Receipt::NotMeasured { .. })), "{report:?}");
 }

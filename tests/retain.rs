@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bluegreen_core::model::{AppSpec, Color};
+use bluegreen_core::model::{AppName, AppSpec, Color};
 use bluegreen_core::orchestrator::{Aftermath, Cause, Failure, Orchestrator, Report, Request, Retired};
 use bluegreen_core::plan::Step;
 use bluegreen_core::state::{AppState, Outcome, Record};
@@ -276,4 +276,39 @@ async fn images_of_releases_beyond_those_kept_are_removed() {
     }
     // One image is that of two releases, of which one is kept.
     assert_eq!(images_after(2, &[("1", "x"), ("1", "y"), ("2", "y"), ("3", "y")]).await, 3);
+}
+
+/// Two applications of one image: one's prune is the other's way back.
+#[tokio::test(start_paused = true)]
+async fn what_another_application_may_go_back_to_stays() {
+    let [web, api] = [World::new(), World::new()];
+    for world in [&web, &api] {
+        // The same digests in both.
+        for tag in ["1", "2", "3", "4", "5"] {
+            world.publish(&format!("r.test/web:{tag}"));
+        }
+    }
+    for tag in ["1", "2"] {
+        try_deploy(&api, tag).await.unwrap();
+    }
+    let pruned = async |world: &World| {
+        let mut spec = world.spec();
+        spec.retain.releases = 0;
+        for tag in ["1", "2", "3", "4", "5"] {
+            let request = Request::new(
+                format!("r.test/web:{tag}").parse().unwrap(),
+                format!("d{tag}").parse().unwrap(),
+            );
+            Orchestrator::new(world.ports(), spec.clone()).deploy(request).await.unwrap();
+        }
+        world.images().len()
+    };
+    web.neighbour(AppName::new("api").unwrap(), api.journal());
+    // Its own last one, that of the container that is kept, and both of its neighbour's.
+    assert_eq!(pruned(&web).await, 4);
+    let alone = World::new();
+    for tag in ["1", "2", "3", "4", "5"] {
+        alone.publish(&format!("r.test/web:{tag}"));
+    }
+    assert_eq!(pruned(&alone).await, 2);
 }

@@ -51,7 +51,7 @@ pub(crate) struct Global {
     /// Also write the report there as JSON, whatever the outcome (atomically, readable by its owner only)
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) report: Option<PathBuf>,
-    /// Where the journal and the locks are [default: /var/lib/bluegreen, or ~/.local/state/bluegreen]
+    /// Where the journal and the locks are; one place for all who deploy here [default: /var/lib/bluegreen]
     #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) state_dir: Option<PathBuf>,
     /// Only warnings, errors and the verdict
@@ -138,6 +138,16 @@ pub(crate) enum Command {
     /// A word that is no verb, and what stands behind it.
     #[command(external_subcommand)]
     Unknown(Vec<OsString>),
+}
+
+impl Command {
+    /// Whether it changes something on this host, and must not be stopped in its middle.
+    pub(crate) const fn changes(&self) -> bool {
+        matches!(
+            self,
+            Self::Deploy(_) | Self::Rollback(_) | Self::Recover(_) | Self::Retire(_) | Self::Nginx(_)
+        )
+    }
 }
 
 const INIT_EXAMPLES: &str = "\

@@ -41,12 +41,9 @@ impl Environment {
         }
     }
 
-    /// Where the journal is when nobody says: the system's place for root, the user's own for others.
-    pub(crate) fn default_state_dir(&self) -> PathBuf {
-        match &self.state_home {
-            Some(home) if !rustix::process::geteuid().is_root() => home.join("bluegreen"),
-            _ => PathBuf::from("/var/lib/bluegreen"),
-        }
+    /// Where earlier versions kept the journal of whoever is not root.
+    pub(crate) fn earlier_state_dir(&self) -> Option<PathBuf> {
+        self.state_home.as_ref().map(|home| home.join("bluegreen"))
     }
 }
 
@@ -55,6 +52,10 @@ impl Environment {
 pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
+
+/// Where the journal and the lock are when nobody says. They are the host's: whoever deploys here, and whatever is in his
+/// environment, there is one of each.
+pub(crate) const STATE_DIR: &str = "/var/lib/bluegreen";
 
 /// This host's name, for whoever finds a lock held.
 pub(crate) fn host_name() -> String {

@@ -38,6 +38,9 @@ use clap::error::ErrorKind;
 use exit::Exit;
 use output::{Explained, Next, Out, Verdict};
 
+/// How long a reader of no command may take.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// The whole command: reads the process's arguments and environment and says how it ends.
 pub fn run() -> ExitCode {
     let arguments: Vec<OsString> = env::arguments().collect();
@@ -48,7 +51,12 @@ pub fn run() -> ExitCode {
             error.print().ok();
             Exit::Success.into()
         }
-        Err(error) if wants_json(&arguments) => misused(&error).deliver(&Out::for_machines(), None).into(),
+        Err(error) if wants_json(&arguments) => {
+            let out = Out::for_machines();
+            let exit = misused(&error).deliver(&out, None);
+            out.finish(PATIENCE);
+            exit.into()
+        }
         Err(error) => {
             error.print().ok();
             Exit::Usage.into()

@@ -1,7 +1,7 @@
 //! The real world behind the core's ports, as the settings say.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -30,7 +30,7 @@ pub(crate) fn connect(target: &Target, env: &Environment) -> Result<Ports, Runti
         proxy: Arc::new(proxy(target, &docker)),
         probe: Arc::new(Probes::new(runtime.clone())),
         runtime,
-        journal: Arc::new(journal(target, env)),
+        journal: Arc::new(journal(target)),
     })
 }
 
@@ -44,8 +44,16 @@ pub(crate) fn nginx(target: &Target, env: &Environment) -> Result<Nginx, Runtime
 }
 
 /// Where runs are recorded, and the lock is.
-pub(crate) fn journal(target: &Target, env: &Environment) -> FileJournal {
-    FileJournal::new(target.state_dir.clone().unwrap_or_else(|| env.default_state_dir()))
+pub(crate) fn journal(target: &Target) -> FileJournal {
+    FileJournal::new(target.state_dir())
+}
+
+/// What is on record in a place of this user's own, where earlier versions kept it, and not in the host's.
+pub(crate) fn left_behind(target: &Target, env: &Environment) -> Option<PathBuf> {
+    let app = &target.app.spec.name;
+    let earlier = env.earlier_state_dir().filter(|_| target.state_dir.is_none())?;
+    let left = FileJournal::new(&earlier).path(app).exists() && !journal(target).path(app).exists();
+    (left && !rustix::process::geteuid().is_root()).then(|| earlier.join(app.as_str()))
 }
 
 /// The Engine.

@@ -5,19 +5,25 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bluegreen_core::adapter::file::FileJournal;
 use bluegreen_core::adapter::nginx::Place;
 use bluegreen_core::model::{
     AppName, AppSpec, Check, Color, Endpoint, ImageRef, InstanceName, LogPattern, NetworkAttachment,
     ParseError, Publish, Slot, Slots,
 };
+use bluegreen_core::port::JournalError;
 
 use clap::ValueEnum as _;
 
 use crate::args::{AppArgs, Global, ImageArgs, PullArg};
 use crate::config::{self, App, Config, ConfigError, DEFAULT_GREEN, DEFAULT_PORT, Mode, NginxSettings};
+use crate::env;
 use crate::inputs::{self, Entry, InputError};
 use crate::nearest;
 use crate::output::{self, Next};
+pub(crate) use memory::Origin;
+
+mod memory;
 
 /// One application and where its world is.
 #[derive(Debug, Clone)]
@@ -29,6 +35,10 @@ pub(crate) struct Target {
     pub(crate) state_dir: Option<PathBuf>,
     /// Things that a person should know before it starts.
     pub(crate) warnings: Vec<Warning>,
+    /// What was done with the inputs that a person would not expect.
+    pub(crate) notes: Vec<String>,
+    /// Where all this is from.
+    pub(crate) origin: Origin,
     /// What to type after a verb to mean this application again.
     pub(crate) again: Again,
     /// The image that was asked for.
@@ -63,6 +73,13 @@ impl Target {
     pub(crate) fn deploy(&self) -> Option<Vec<String>> {
         let known = !self.input.is_empty() || self.app.image.is_some();
         known.then(|| self.command("deploy").into_iter().chain(self.input.iter().cloned()).collect())
+    }
+}
+
+impl Target {
+    /// Where the journal and the lock are.
+    pub(crate) fn state_dir(&self) -> PathBuf {
+        self.state_dir.clone().unwrap_or_else(|| PathBuf::from(env::STATE_DIR))
     }
 }
 
@@ -116,19 +133,88 @@ impl SettingsError {
     }
 }
 
-/// The application that `status`, `rollback` and the like are about.
+/// The application that `status`, `rollback` and the like are about. Of the configuration only its own table is read, and
+/// of that what these verbs use; where that is broken or there is none, what it was deployed with counts.
 ///
 /// # Errors
 ///
-/// When the configuration is wrong or missing, or several applications could be meant.
+/// When neither tells, or several applications could be meant.
 pub(crate) fn target(global: &Global, args: &AppArgs) -> Result<Target, SettingsError> {
     if let (Some(conf), Some(app), None) = (&args.nginx_conf, &args.app, &global.config) {
         return as_the_script(global, app.clone(), conf, None);
     }
-    let path = config::locate(global.config.as_deref()).ok_or(SettingsError::NoConfig)?;
-    let config = config::load(&path)?;
-    let app = choose(&config, args.app.as_ref())?.clone();
-    Ok(within(global, config, app))
+    let path = config::locate(global.config.as_deref());
+    let app = args.app.clone().map_or_else(|| only_one(global, path.as_deref()), Ok)?;
+    let Some(path) = path else {
+        return remembered(global, &app, None).unwrap_or(Err(SettingsError::NoConfig));
+    };
+    let read = config::load_one(&path, &app).map_err(SettingsError::from).and_then(|config| {
+        let app = choose(&config, Some(&app))?.clone();
+        Ok(within(global, &path, config, app))
+    });
+    let Err(error) = &read else { return read };
+    remembered(global, &app, Some((&path, error))).unwrap_or(read)
+}
+
+/// All applications of this host, where none is named: those of the configuration, and those that something is on record
+/// of.
+///
+/// # Errors
+///
+/// When the state directory cannot be read.
+pub(crate) fn all(global: &Global) -> Result<Vec<AppName>, JournalError> {
+    let path = config::locate(global.config.as_deref());
+    let mut apps = path.as_deref().map(config::names).unwrap_or_default();
+    apps.extend(FileJournal::new(state_dir_now(global)).on_record()?);
+    apps.sort();
+    apps.dedup();
+    Ok(apps)
+}
+
+/// The application that is meant where none is named: the only one of the configuration; without one, that is on record.
+fn only_one(global: &Global, path: Option<&Path>) -> Result<AppName, SettingsError> {
+    let mut apps = path.map(config::names).unwrap_or_default();
+    if apps.is_empty() {
+        // That it cannot be read is said by whoever uses it.
+        apps = FileJournal::new(state_dir_now(global)).on_record().unwrap_or_default();
+    }
+    match (&apps[..], path) {
+        ([app], _) => Ok(app.clone()),
+        ([], Some(path)) => Err(config::load(path).err().map_or(SettingsError::NoConfig, Into::into)),
+        ([], None) => Err(SettingsError::NoConfig),
+        _ => Err(SettingsError::WhichApp { names: apps.iter().map(ToString::to_string).collect() }),
+    }
+}
+
+/// Where the state is, when a configuration may not be readable but for that.
+fn state_dir_now(global: &Global) -> PathBuf {
+    let configured = || config::locate(global.config.as_deref()).and_then(|path| config::state_dir(&path));
+    state_dir(global).or_else(configured).unwrap_or_else(|| PathBuf::from(env::STATE_DIR))
+}
+
+/// What the application was deployed with, if that is on record, instead of a configuration that does not tell.
+fn remembered(
+    global: &Global,
+    app: &AppName,
+    instead_of: Option<(&Path, &SettingsError)>,
+) -> Option<Result<Target, SettingsError>> {
+    let origin = Origin::recall(&state_dir_now(global), app).ok().flatten()?;
+    let mut target = match &origin {
+        Origin::Script { nginx_conf } => as_the_script(global, app.clone(), nginx_conf, None),
+        Origin::Config { path, text } => {
+            config::one_of(text, path, app).map_err(SettingsError::from).and_then(|config| {
+                let app = choose(&config, Some(app))?.clone();
+                Ok(within(global, path, config, app))
+            })
+        }
+    };
+    // That an application has no table there is no fault of the file.
+    let is_broken = instead_of.filter(|(_, error)| !matches!(error, SettingsError::UnknownApp { .. }));
+    if let (Ok(target), Some((path, error))) = (&mut target, is_broken) {
+        let path = path.display();
+        target.notes.push(format!("{path} cannot be used ({error}): what {app} was deployed with counts"));
+    }
+    Some(target)
 }
 
 /// The application and the image that `deploy` and `plan` are about.
@@ -158,6 +244,12 @@ pub(crate) fn deployment(global: &Global, input: &ImageArgs) -> Result<(Target, 
         let mut target = as_the_script(global, name, conf, input.pull)?;
         target.input = input_again(input, &image, None);
         target.image = Some(image.clone());
+        if let Some(path) = config::locate(None) {
+            let path = path.display();
+            target.notes.push(format!(
+                "{path} is not read: --nginx-conf without --config says all; to use it: --config {path}"
+            ));
+        }
         return Ok((target, image));
     }
     let path = config::locate(global.config.as_deref()).ok_or(SettingsError::NoConfig)?;
@@ -179,7 +271,7 @@ pub(crate) fn deployment(global: &Global, input: &ImageArgs) -> Result<(Target, 
         app.nginx.conf = Some(on_this_host(conf)?);
     }
     let conf = app.nginx.conf.clone().filter(|_| input.nginx_conf.is_some());
-    let mut target = within(global, config, app);
+    let mut target = within(global, &path, config, app);
     target.input = input_again(input, &image, conf.as_deref());
     target.image = Some(image.clone());
     Ok((target, image))
@@ -197,7 +289,7 @@ fn input_again(input: &ImageArgs, image: &ImageRef, conf: Option<&Path>) -> Vec<
     again
 }
 
-fn within(global: &Global, config: Config, app: App) -> Target {
+fn within(global: &Global, path: &Path, config: Config, app: App) -> Target {
     let mut warnings = Vec::new();
     let open = |slot: &Slot| slot.publish.is_some_and(|publish| publish.ip.is_unspecified());
     if Color::ALL.iter().any(|color| open(app.spec.slots.of(*color))) {
@@ -209,8 +301,18 @@ fn within(global: &Global, config: Config, app: App) -> Target {
     }
     again.extend(state_dir_again(global));
     let state_dir = state_dir(global).or(config.state_dir);
-    let docker_host = config.docker_host;
-    Target { app, docker_host, state_dir, warnings, again: Again(again), image: None, input: Vec::new() }
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    Target {
+        app,
+        docker_host: config.docker_host,
+        state_dir,
+        warnings,
+        notes: Vec::new(),
+        origin: Origin::Config { path, text: config.text },
+        again: Again(again),
+        image: None,
+        input: Vec::new(),
+    }
 }
 
 /// What the command line says, as a whole path: its parent is looked for when it is made.
@@ -296,17 +398,18 @@ fn as_the_script(
         conf: Some(conf),
         ..NginxSettings::default()
     };
+    let conf_path = nginx.conf.clone().unwrap_or_default();
     let mut again = vec![spec.name.to_string()];
     again.extend(nginx.conf.iter().flat_map(|conf| ["--nginx-conf".to_owned(), conf.display().to_string()]));
     again.extend(state_dir_again(global));
     let app = App { spec, image: None, pull, nginx };
-    let warnings = vec![OPEN_PORTS];
-    let state_dir = state_dir(global);
     Ok(Target {
         app,
         docker_host: None,
-        state_dir,
-        warnings,
+        state_dir: state_dir(global),
+        warnings: vec![OPEN_PORTS],
+        notes: Vec::new(),
+        origin: Origin::Script { nginx_conf: conf_path },
         again: Again(again),
         image: None,
         input: Vec::new(),

@@ -78,6 +78,10 @@ impl Journal for Buggy {
         self.ports.journal.append(app, record).await
     }
 
+    async fn apps(&self) -> Result<Vec<AppName>, JournalError> {
+        self.ports.journal.apps().await
+    }
+
     async fn load(&self, app: &AppName) -> Result<Vec<Entry>, JournalError> {
         let mut entries = self.ports.journal.load(app).await?;
         let commit = Record::Succeeded { step: Step::Verify };

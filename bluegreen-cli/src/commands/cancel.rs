@@ -49,7 +49,7 @@ async fn stop(
     target: &Target,
     wait: Duration,
 ) -> Result<Cancelled, Failure> {
-    let journal = ports::journal(target, &cx.env);
+    let journal = ports::journal(target);
     let until = Instant::now() + wait;
     let mut asked: Option<Holder> = None;
     loop {

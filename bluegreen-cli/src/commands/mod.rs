@@ -7,12 +7,16 @@ mod init;
 mod limits;
 mod nginx;
 mod other;
+mod overview;
 mod retire;
 mod run;
 mod show;
 #[cfg(test)]
 mod tests;
 mod unknown;
+
+use std::path::Path;
+use std::time::Duration;
 
 use bluegreen_core::model::DeploymentId;
 use bluegreen_core::orchestrator::{Cause, Failure, Orchestrator};
@@ -35,13 +39,21 @@ pub(crate) struct Context {
     pub(crate) out: Out,
     pub(crate) global: Global,
     pub(crate) env: Environment,
+    /// Whether the verb changes something: then it listens to signals, and its end does not wait for a reader.
+    pub(crate) changes: bool,
 }
+
+/// How long the end of a run waits for a reader that takes nothing.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The same of a verb that only looks: somebody reads page by page, and a signal ends it.
+const PATIENCE_OF_A_LOOK: Duration = Duration::from_hours(24);
 
 /// Does what was asked.
 pub(crate) fn execute(cli: Cli, env: Environment) -> Exit {
     let Cli { global, command } = cli;
     let out = Out::new(&global);
-    let cx = Context { out, global, env };
+    let changes = command.changes();
+    let cx = Context { out, global, env, changes };
     let verdict = match command {
         Command::Init(args) => init::init(&cx, &args),
         Command::Deploy(args) => run::deploy(&cx, &args),
@@ -60,13 +72,19 @@ pub(crate) fn execute(cli: Cli, env: Environment) -> Exit {
             return unknown::unknown(&cx, &words).deliver(&out, None);
         }
         // These two are no answers of ours to anything: their output is a file for another program.
-        Command::Completions { shell } => return other::completions(&cx.out, shell),
-        Command::Man => return other::man(&cx.out),
+        Command::Completions { shell } => return cx.finish(other::completions(&cx.out, shell)),
+        Command::Man => return cx.finish(other::man(&cx.out)),
     };
-    verdict.deliver(&cx.out, cx.global.report.as_deref())
+    cx.finish(verdict.deliver(&cx.out, cx.global.report.as_deref()))
 }
 
 impl Context {
+    /// The end of the command, once what it said is read, or is not.
+    fn finish(&self, exit: Exit) -> Exit {
+        self.out.finish(if self.changes { PATIENCE } else { PATIENCE_OF_A_LOOK });
+        exit
+    }
+
     /// How long a run of this application may wait and take.
     fn limits(&self, args: &TimeArgs, target: &Target) -> Limits {
         let event = self.env.lifecycle_event.as_deref();
@@ -82,8 +100,14 @@ impl Context {
         limits: &Limits,
         verb: impl AsyncFnOnce(&Orchestrator) -> Result<Verdict, Failure>,
     ) -> Verdict {
+        for note in &target.notes {
+            self.out.warn(note);
+        }
         for warning in &target.warnings {
             self.out.warn(&warning.to_string());
+        }
+        if let Some(left) = ports::left_behind(target, &self.env) {
+            return Self::left_behind(command, target, &left);
         }
         Self::block_on(command, async {
             match ports::connect(target, &self.env) {
@@ -110,6 +134,19 @@ impl Context {
         }
     }
 
+    /// The journal is one for the host by now; this user's own must not be forgotten.
+    fn left_behind(command: &'static str, target: &Target, left: &Path) -> Verdict {
+        let (state, app) = (target.state_dir(), &target.app.spec.name);
+        let explained = Explained {
+            message: format!("{command} of {app} was refused"),
+            causes: vec![format!("it is on record in {}, and not in {}", left.display(), state.display())],
+            ..Explained::default()
+        };
+        let [from, to] = [left.display().to_string(), format!("{}/", state.display())];
+        let next = Next::run(["sudo", "cp", "-a", &from, &to]);
+        Verdict::failure(command, Exit::Refused, explained, Some(next))
+    }
+
     fn not_connected(command: &'static str, target: &Target, error: &RuntimeError) -> Verdict {
         let message = format!("{command} of {} was refused", target.app.spec.name);
         let mut verdict = explain::other(command, Exit::Refused, message, error);
@@ -127,7 +164,9 @@ impl Context {
         verb: impl AsyncFnOnce(&Orchestrator) -> Result<Verdict, Failure>,
     ) -> Verdict {
         let cancel = CancellationToken::new();
-        if let Err(error) = signal::listen(&cancel, &self.out) {
+        if self.changes
+            && let Err(error) = signal::listen(&cancel, &self.out)
+        {
             self.out.warn(&format!("signals cannot be listened to: {error}"));
         }
         let over = CancellationToken::new();

@@ -116,7 +116,7 @@ async fn lock(
     };
     let id = cx.deployment_id(None, false).map_err(|error| refused(&error))?;
     let holder = Holder::new(std::process::id(), env::host_name(), activity, id);
-    let lease = ports::journal(target, &cx.env).lock(&target.app.spec.name, &holder).await;
+    let lease = ports::journal(target).lock(&target.app.spec.name, &holder).await;
     lease.map(Some).map_err(|error| refused(&error))
 }
 
@@ -172,7 +172,9 @@ fn by_hand(target: &Target, line: &UserLine) -> Option<Next> {
             let chosen = ["--line".to_owned(), format!("{path}:{line}")];
             Next::run(target.command("nginx install").into_iter().chain(chosen))
         }
-        _ => Next::todo("give `nginx install` --line FILE:LINE, with the one above that is this application's"),
+        _ => {
+            Next::todo("give `nginx install` --line FILE:LINE, with the one above that is this application's")
+        }
     })
 }
 

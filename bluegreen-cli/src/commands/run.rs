@@ -29,6 +29,10 @@ pub(super) fn deploy(cx: &Context, args: &DeployArgs) -> Verdict {
     }
     cx.with_orchestrator(COMMAND, &target, &cx.limits(&args.time, &target), async |orchestrator| {
         let report = orchestrator.deploy(request).await?;
+        // For when it is not at hand. It serves all the same.
+        if let Err(error) = target.origin.remember(&target.state_dir(), &target.app.spec.name) {
+            cx.out.warn(&explain::chain(&error).join(": "));
+        }
         warn_of_loss(cx, &report, &target).await;
         Ok(done(COMMAND, &report, &target))
     })

@@ -5,7 +5,7 @@ use bluegreen_core::orchestrator::{
 };
 use comfy_table::{ContentArrangement, Table, presets};
 
-use super::{Context, Limits};
+use super::{Context, Limits, overview};
 use crate::args::{AppArgs, InputArgs};
 use crate::exit::Exit;
 use crate::output::{Next, Verdict, plain, receipt};
@@ -56,6 +56,13 @@ pub(super) fn planned(report: &PlanReport) -> Verdict {
 /// `status`.
 pub(super) fn status(cx: &Context, args: &AppArgs) -> Verdict {
     const COMMAND: &str = "status";
+    if args.app.is_none() && args.nginx_conf.is_none() {
+        match settings::all(&cx.global) {
+            Ok(apps) if apps.len() > 1 => return overview::overview(cx, &apps),
+            // What is wrong with it is said by whoever reads on.
+            Ok(_) | Err(_) => {}
+        }
+    }
     let target = match settings::target(&cx.global, args) {
         Ok(target) => target,
         Err(error) => return explain::settings(COMMAND, &error, cx.out.is_styled()),
@@ -134,7 +141,7 @@ fn clients(look: &PublicLook) -> String {
 }
 
 /// Who is at work, on what, and since when.
-fn working(at_work: &AtWork) -> String {
+pub(super) fn working(at_work: &AtWork) -> String {
     let mut text = match &at_work.holder {
         Some(holder) => holder.to_string(),
         None => "somebody who holds the lock".to_owned(),

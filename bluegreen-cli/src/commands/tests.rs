@@ -15,7 +15,7 @@ use crate::config::{App, NginxSettings};
 use crate::exit::Exit;
 use crate::explain;
 use crate::output::{Line, Verdict, schema};
-use crate::settings::{Again, OPEN_PORTS, Target};
+use crate::settings::{Again, OPEN_PORTS, Origin, Target};
 
 fn target(world: &World) -> Target {
     let app = App { spec: world.spec(), image: None, pull: None, nginx: NginxSettings::default() };
@@ -24,6 +24,8 @@ fn target(world: &World) -> Target {
         docker_host: None,
         state_dir: None,
         warnings: Vec::new(),
+        notes: Vec::new(),
+        origin: Origin::Script { nginx_conf: "/srv/default.conf".into() },
         again: Again(vec!["web".to_owned()]),
         image: None,
         input: Vec::new(),

@@ -70,11 +70,12 @@ pub(super) fn read(
     if let Err(error) = &parsed {
         item.wrong("this is no application's name", format!("expected {}", error.expected()));
     }
-    let image = app.parsed("image", "an image, as \"registry.example.com/web:1\"");
+    let image = app.cx.for_a_deploy(|| app.parsed("image", "an image, as \"registry.example.com/web:1\""));
     let pull = app.choice("pull", &PULL);
     let (nginx, nginx_at) = nginx::read(app.section("nginx"), inherited);
     let port = app.port("port").unwrap_or(DEFAULT_PORT);
-    let mut options = options::read(&app, base);
+    // What an earlier release ran with is in the journal.
+    let mut options = app.cx.for_a_deploy(|| options::read(&app, base));
     let (slots, marks) = slots(&app, name, port, &nginx, nginx_at, &mut options)?;
     let mut spec = AppSpec::new(parsed.ok()?, slots);
     spec.options = options;
@@ -85,7 +86,7 @@ pub(super) fn read(
     spec.retain = health::retain(app.section("retain"));
     spec.limits = health::limits(app.section("limits"));
     spec.adopt = app.flag("adopt").unwrap_or_default();
-    app.finish();
+    app.cx.for_a_deploy(|| app.unknown_keys());
     Some((App { spec, image, pull, nginx }, marks))
 }
 

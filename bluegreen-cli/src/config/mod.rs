@@ -41,6 +41,8 @@ pub(crate) struct Config {
     pub(crate) state_dir: Option<PathBuf>,
     /// The applications by name.
     pub(crate) apps: BTreeMap<AppName, App>,
+    /// The text that all this was read from.
+    pub(crate) text: String,
 }
 
 /// Why there is no configuration.
@@ -92,12 +94,64 @@ pub(crate) fn locate(named: Option<&Path>) -> Option<PathBuf> {
 ///
 /// See [`ConfigError`].
 pub(crate) fn load(path: &Path) -> Result<Config, ConfigError> {
-    let text = bounded::text(path, bounded::MIB).map_err(|source| match source.kind() {
+    let text = text(path)?;
+    match parse(&text, beside(path)) {
+        Ok(config) => Ok(Config { text, ..config }),
+        Err(problems) => Err(ConfigError::Invalid { path: path.to_owned(), text, problems }),
+    }
+}
+
+/// Reads of a file what concerns one application, and of that what is needed after it was deployed: no other table and no
+/// file that is for a deploy.
+///
+/// # Errors
+///
+/// See [`ConfigError`].
+pub(crate) fn load_one(path: &Path, app: &AppName) -> Result<Config, ConfigError> {
+    one_of(&text(path)?, path, app)
+}
+
+/// The same of its text.
+///
+/// # Errors
+///
+/// See [`ConfigError`].
+pub(crate) fn one_of(text: &str, path: &Path, app: &AppName) -> Result<Config, ConfigError> {
+    let cx = Context::of_one(app);
+    let config = parse_into(&cx, text, beside(path));
+    let (problems, text) = (cx.into_problems(), text.to_owned());
+    if problems.is_empty() {
+        return Ok(Config { text, ..config });
+    }
+    Err(ConfigError::Invalid { path: path.to_owned(), text, problems })
+}
+
+/// The applications that a file has tables of, whatever is wrong with them.
+pub(crate) fn names(path: &Path) -> Vec<AppName> {
+    let text = text(path).unwrap_or_default();
+    let (table, _) = DeTable::parse_recoverable(&text);
+    let apps = table.get_ref().get("app").and_then(|apps| apps.get_ref().as_table());
+    let names = apps.into_iter().flat_map(|apps| apps.keys());
+    names.filter_map(|name| AppName::new(name.get_ref().as_ref()).ok()).collect()
+}
+
+/// Where a file has the state, whatever else is wrong with it.
+pub(crate) fn state_dir(path: &Path) -> Option<PathBuf> {
+    let text = text(path).ok()?;
+    let (table, _) = DeTable::parse_recoverable(&text);
+    let cx = Context::default();
+    Section::root(&cx, &table).item("state_dir").and_then(|item| nginx::absolute(&item))
+}
+
+fn text(path: &Path) -> Result<String, ConfigError> {
+    bounded::text(path, bounded::MIB).map_err(|source| match source.kind() {
         ErrorKind::FileTooLarge => ConfigError::TooLarge { path: path.to_owned() },
         _ => ConfigError::Unreadable { path: path.to_owned(), source },
-    })?;
-    let base = path.parent().unwrap_or(Path::new("."));
-    parse(&text, base).map_err(|problems| ConfigError::Invalid { path: path.to_owned(), text, problems })
+    })
+}
+
+fn beside(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("."))
 }
 
 /// Reads a text. Files that it names are looked for in `base`.
@@ -142,11 +196,14 @@ fn read_root(root: &Section<'_>, base: &Path) -> Config {
     if entries.is_empty() {
         root.cx.report(root.at.clone(), "no application is described", "expected a table [app.NAME]");
     }
-    for (name, item) in entries {
+    // A name that is not there is the caller's to complain about; then there is nothing to read.
+    for (name, item) in entries.into_iter().filter(|(name, _)| root.cx.is_about(name)) {
         apps.extend(app::read(name, &item, &defaults, base));
     }
     check::all(root.cx, &apps);
-    root.unknown_keys();
+    if !root.cx.is_of_one() {
+        root.unknown_keys();
+    }
     config.apps = apps.into_iter().map(|(app, _)| (app.spec.name.clone(), app)).collect();
     config
 }

@@ -53,7 +53,8 @@ pub(super) fn read(app: &Section<'_>, base: &Path) -> RunOptions {
 /// `env_file` first, `env` over it: what is written nearer wins.
 fn environment(app: &Section<'_>, base: &Path) -> BTreeMap<String, Secret> {
     let mut env = BTreeMap::new();
-    for item in app.item("env_file").iter().flat_map(Item::one_or_many) {
+    let files = app.item("env_file").filter(|_| !app.cx.is_of_one());
+    for item in files.iter().flat_map(Item::one_or_many) {
         let Some(file) = item.text("the path of a file") else { continue };
         match env_file::read(&base.join(file)) {
             Ok(entries) => env.extend(entries),

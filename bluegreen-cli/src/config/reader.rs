@@ -10,6 +10,7 @@ use std::ops::{Range, RangeInclusive};
 use std::str::FromStr;
 use std::time::Duration;
 
+use bluegreen_core::model::AppName;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -33,9 +34,36 @@ pub(crate) struct Problem {
 pub(crate) struct Context {
     problems: RefCell<Vec<Problem>>,
     known: RefCell<BTreeSet<String>>,
+    /// The application that is read, where it is not all of them, for the verbs that come after its deploy.
+    one: Option<String>,
 }
 
 impl Context {
+    /// For what concerns one application, and only what is needed after it was deployed.
+    pub(crate) fn of_one(app: &AppName) -> Self {
+        Self { one: Some(app.to_string()), ..Self::default() }
+    }
+
+    /// Whether it is about one application only.
+    pub(crate) const fn is_of_one(&self) -> bool {
+        self.one.is_some()
+    }
+
+    /// Whether the table of that application is read.
+    pub(crate) fn is_about(&self, app: &str) -> bool {
+        self.one.as_deref().is_none_or(|one| one == app)
+    }
+
+    /// Reads what only a deploy needs: what is wrong there is nobody's matter else.
+    pub(crate) fn for_a_deploy<T>(&self, read: impl FnOnce() -> T) -> T {
+        let before = self.problems.borrow().len();
+        let value = read();
+        if self.is_of_one() {
+            self.problems.borrow_mut().truncate(before);
+        }
+        value
+    }
+
     pub(crate) fn report(&self, at: Range<usize>, message: impl Into<String>, expected: impl Into<String>) {
         self.report_with(at, message, expected, "");
     }

@@ -102,6 +102,7 @@ fn journal(command: &str, error: &JournalError, target: &Target) -> Next {
         JournalError::Held { .. } => {
             again(command, target, &["--wait", "10m"]).saying("another run is at work: wait for it")
         }
+        JournalError::Denied { directory, is_there } => open_state(directory, *is_there),
         JournalError::Corrupt { path, .. } => Next::todo(format!(
             "look at {path}; when it is beyond repair, move it away: what serves is found by looking"
         )),
@@ -217,6 +218,16 @@ pub(crate) fn port_taken(number: impl std::fmt::Display) -> Next {
     Next::run(["ss".to_owned(), "-ltnp".to_owned(), format!("sport = :{number}")]).saying(
         "see who has it; if nobody has, Docker did not let go of it after a crash: systemctl restart docker",
     )
+}
+
+/// How the state directory is opened to all who may use Docker here: it is the host's, not root's.
+pub(crate) fn open_state(directory: &str, is_there: bool) -> Next {
+    let made = format!("sudo install -d -m 2770 -g docker {directory}");
+    Next::todo(if is_there {
+        format!("{made} && sudo chgrp -R docker {directory} && sudo chmod -R g+rwX {directory}")
+    } else {
+        made
+    })
 }
 
 /// What to do about it.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bluegreen_core::event::{Event, Observer};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::terminal::Terminal;
 use super::{Out, plain};
 use crate::duration;
 
@@ -49,7 +50,7 @@ impl Human {
 
 fn new_bar() -> ProgressBar {
     let bar = ProgressBar::new_spinner();
-    bar.set_draw_target(ProgressDrawTarget::stderr());
+    bar.set_draw_target(ProgressDrawTarget::term_like(Box::<Terminal>::default()));
     if let Ok(style) = ProgressStyle::with_template("  {spinner} {wide_msg} {elapsed}") {
         bar.set_style(style);
     }

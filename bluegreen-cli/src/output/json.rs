@@ -35,9 +35,14 @@ impl Observer for Json {
     fn on_event(&self, event: &Event) {
         // A value that cannot be written as JSON is a lost event, which is allowed.
         if let Ok(line) = line(event) {
-            self.out.result(&line);
+            self.out.event(&line);
         }
     }
+}
+
+/// What a machine is told of lines that had to go, as nobody read them.
+pub(super) fn unread(lines: u64) -> String {
+    format!("{{\"version\":{VERSION},\"event\":\"missing\",\"lines\":{lines}}}\n")
 }
 
 #[cfg(test)]

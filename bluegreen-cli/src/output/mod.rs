@@ -1,7 +1,8 @@
 //! What people and machines get to read. The result goes to stdout, everything else to stderr.
 //!
-//! A reader that has gone away is no reason to stop: CodeDeploy's agent closes our pipes when a hook's time is
-//! over, and a rollback that then died of a failed write would be the outage. So no write here ever fails.
+//! A reader that has gone away, or does not read, is no reason to stop: CodeDeploy's agent closes our pipes when a
+//! hook's time is over, and a rollback that then died of a failed write, or waited for one, would be the outage. So no
+//! write here ever fails, and nobody waits for one before the end (`writer`).
 
 mod human;
 mod json;
@@ -10,10 +11,13 @@ pub(crate) mod receipt;
 mod report;
 #[cfg(test)]
 pub(crate) mod schema;
+mod terminal;
 mod verdict;
+mod writer;
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anstream::{AutoStream, ColorChoice};
 use bluegreen_core::event::Observer;
@@ -23,6 +27,7 @@ pub(crate) use next::{Next, typed};
 #[cfg(test)]
 pub(crate) use verdict::Line;
 pub(crate) use verdict::{Explained, Verdict};
+use writer::Writer;
 
 /// Longer lines are cut: one line of 2,048 characters would empty the log that CodeDeploy keeps.
 const LONGEST: usize = 400;
@@ -63,13 +68,13 @@ impl Out {
 
     /// One line for a person, on stderr.
     pub(crate) fn say(&self, line: &str) {
-        self.write(line, std::io::stderr());
+        Writer::stderr().keep(self.line(line, &std::io::stderr()), unread);
     }
 
-    /// The same, unless only the verdict is wanted.
+    /// The same, unless only the verdict is wanted. Lost where nobody reads.
     pub(crate) fn mention(&self, line: &str) {
         if !self.quiet {
-            self.say(line);
+            Writer::stderr().offer(self.line(line, &std::io::stderr()), unread);
         }
     }
 
@@ -80,7 +85,18 @@ impl Out {
 
     /// The result, on stdout.
     pub(crate) fn result(&self, text: &str) {
-        self.write(text, std::io::stdout());
+        Writer::stdout().keep(self.line(text, &std::io::stdout()), json::unread);
+    }
+
+    /// An event as a line, on stdout. Lost where nobody reads.
+    fn event(&self, line: &str) {
+        Writer::stdout().offer(self.line(line, &std::io::stdout()), json::unread);
+    }
+
+    /// Waits until all is written, but for a reader that takes nothing only as long as that.
+    pub(crate) fn finish(&self, patience: Duration) {
+        Writer::stderr().finish(patience);
+        Writer::stdout().finish(patience);
     }
 
     pub(crate) fn is_json(&self) -> bool {
@@ -100,12 +116,20 @@ impl Out {
         }
     }
 
-    /// One write for a text and its end of line, so that lines of two processes do not mix.
-    fn write<S: anstream::stream::RawStream + anstream::stream::AsLockedWrite>(&self, text: &str, stream: S) {
-        let choice = self.choice(&stream);
-        let mut stream = AutoStream::new(stream, choice);
-        stream.write_all(format!("{text}\n").as_bytes()).and_then(|()| stream.flush()).ok();
+    /// A text with its end of line, as its stream is to have it.
+    fn line<S: anstream::stream::RawStream>(&self, text: &str, stream: &S) -> String {
+        match self.choice(stream) {
+            ColorChoice::Never => format!("{}\n", anstream::adapter::strip_str(text)),
+            _ => format!("{text}\n"),
+        }
     }
+}
+
+/// What a person is told of lines that had to go, as nobody read them.
+fn unread(lines: u64) -> String {
+    format!(
+        "({lines} lines are missing here, as nobody read them: `bluegreen history --journal` has what was done)\n"
+    )
 }
 
 /// A text that came from elsewhere as one line that can do no harm: no escape sequences, no further lines, and

@@ -1,6 +1,6 @@
 //! The receipt for people: what clients saw of a run, in a line or two.
 
-use bluegreen_core::model::{Measurement, Receipt, Segment};
+use bluegreen_core::model::{Measurement, Receipt, Segment, Slowdown};
 
 use super::plain;
 use crate::duration;
@@ -10,7 +10,7 @@ pub(crate) fn lines(receipt: &Receipt) -> Vec<String> {
     match receipt {
         Receipt::Measured(seen) => {
             let hint = seen.hint.iter().map(|hint| plain(&format!("hint: {hint}")));
-            std::iter::once(line(seen)).chain(hint).collect()
+            std::iter::once(line(seen)).chain(seen.slowed.as_ref().map(slowed)).chain(hint).collect()
         }
         Receipt::NotMeasured { reason } => vec![plain(&format!("clients saw: not measured: {reason}"))],
         // What the core learns later is in the JSON.
@@ -47,6 +47,19 @@ fn line(seen: &Measurement) -> String {
     line
 }
 
+/// Why there were fewer requests than asked for.
+fn slowed(slowed: &Slowdown) -> String {
+    let interval = duration::precise(slowed.interval);
+    match slowed.let_through {
+        Some(limit) => format!(
+            "one request every {interval} only, as nginx lets {limit} a minute through there (limit_req)"
+        ),
+        None => format!(
+            "one request every {interval} only, as clients were turned away (429, 503) or not answered in time"
+        ),
+    }
+}
+
 fn p99(name: &str, segment: &Segment) -> Option<String> {
     let latency = segment.latency?;
     Some(format!("{} {name}", duration::precise(latency.p99)))
@@ -81,7 +94,11 @@ mod tests {
             "hint": "the live switch"
         }));
         let blind = Receipt::NotMeasured { reason: "only TLS\nis spoken".to_owned() };
-        let lines: Vec<String> = [well, ill, blind].iter().flat_map(lines).collect();
+        let slow =
+            measured(&serde_json::json!({ "slowed": { "interval_us": 2_000_000, "let_through": 600 } }));
+        let away =
+            measured(&serde_json::json!({ "slowed": { "interval_us": 1_000_000, "let_through": null } }));
+        let lines: Vec<String> = [well, ill, blind, slow, away].iter().flat_map(lines).collect();
         insta::assert_snapshot!(lines.join("\n"));
     }
 }

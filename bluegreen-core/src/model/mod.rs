@@ -27,6 +27,7 @@ pub use options::{Mount, NetworkAttachment, RestartPolicy, RunOptions};
 pub use policy::{DeadlineTooShort, DrainPolicy, GatePolicy, Limits, LongLived, Retain};
 pub use receipt::{
     KeepAlive, Latency, Measurement, Miss, Misses, Rate, Receipt, ReceiptGate, ReceiptPolicy, Segment,
+    Slowdown,
 };
 pub use release::{AppSpec, InstanceSpec, Release, Slot, Slots};
 pub use secret::Secret;

@@ -115,6 +115,27 @@ pub enum Receipt {
     Measured(Box<Measurement>),
 }
 
+/// Why fewer requests were sent than asked for: they must not be what turns a client of somebody else's away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Slowdown {
+    /// The time from one to the next.
+    #[serde(rename = "interval_us", with = "micros")]
+    pub interval: Duration,
+    /// How many a minute the proxy lets through there; unset when one was turned away (429, 503, no answer in time).
+    pub let_through: Option<u32>,
+}
+
+impl Slowdown {
+    pub(crate) const fn below(interval: Duration, per_minute: u32) -> Self {
+        Self { interval, let_through: Some(per_minute) }
+    }
+
+    pub(crate) const fn turned_away(interval: Duration) -> Self {
+        Self { interval, let_through: None }
+    }
+}
+
 /// The requests of the clients that were played. Times are in microseconds where it is serialized.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -123,6 +144,9 @@ pub struct Measurement {
     pub target: String,
     /// How many a second, when the proxy kept up.
     pub rate: Rate,
+    /// Why there were fewer, when there were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slowed: Option<Slowdown>,
     /// How many came to an end.
     pub requests: u64,
     /// How many of them failed.

@@ -12,6 +12,7 @@ use crate::port::{
     Asking, Client, Connection, Described, FileChange, Health, Holder, InFlight, Instance, InstanceId, Lease,
     Proof, Queue, RuntimeError, Serving,
 };
+use crate::state::AppState;
 
 /// How often a call that may work a moment later is made, and how long apart at first.
 const ATTEMPTS: u32 = 4;
@@ -42,6 +43,21 @@ impl Orchestrator {
     pub(super) async fn enqueue(&self, holder: &Holder) -> Result<(), Cause> {
         let call = self.ports.journal.enqueue(&self.spec.name, holder);
         within(self.spec.limits.journal, "asking for a turn", call).await
+    }
+
+    /// The other applications that something is on record of here, each with what it is.
+    pub(super) async fn neighbours(&self) -> Result<Vec<AppState>, Cause> {
+        let limit = self.spec.limits.journal;
+        let journal = &self.ports.journal;
+        let mut neighbours = Vec::new();
+        for app in within(limit, "listing the journals", journal.apps()).await? {
+            if app != self.spec.name {
+                let entries =
+                    within(limit, "reading another application's journal", journal.load(&app)).await?;
+                neighbours.push(AppState::replay(&entries)?);
+            }
+        }
+        Ok(neighbours)
     }
 
     pub(super) async fn resolve(&self, image: &ImageRef) -> Result<PinnedImage, Cause> {

@@ -7,7 +7,7 @@
 //! | `status` | what serves, as clients see it |
 //! | `run` | carry the steps out, forward |
 //! | `gate`, `drain` | the two waits |
-//! | `receipt`, `tally` | clients are played beside the run, and what they saw is counted |
+//! | `receipt`, `pace`, `tally` | clients are played beside the run, so that nobody is displaced, and what they saw is counted |
 //! | `unwind` | take steps back |
 //! | `retire` | what becomes of what served before, and which images stay |
 //! | `rollback` | what can be gone back to, and going there |
@@ -22,6 +22,7 @@ mod failure;
 mod gate;
 mod history;
 mod log;
+mod pace;
 mod prepare;
 mod receipt;
 mod report;

@@ -1,7 +1,7 @@
 //! Clients are played while a run goes on, and what they saw is its receipt.
 //!
 //! One task, beside the run: half of the requests over connections of their own, half over one that is kept, at a
-//! steady pace and never twice. The run only tells it which phase has begun. Which colour answered is concluded from
+//! steady pace that takes nobody else's turn (`pace`), and never twice. The run only tells it which phase has begun. Which colour answered is concluded from
 //! that: what was over before the switch began was the previous one's, what began after its proof was the
 //! candidate's. So nothing has to be added to what users get to see.
 
@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::failure::chain;
@@ -87,9 +87,8 @@ async fn play(
         Ok(client) => client,
         Err(cause) => return lock(&tally).cannot_see(chain(&cause)),
     };
-    lock(&tally).found(client.target(), client.remedy());
-    let mut ticks = interval(policy.rate.interval());
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    lock(&tally).found(client.target(), client.remedy(), client.per_minute());
+    let mut last = None;
     let mut under_way = JoinSet::new();
     let (mut kept_is_free, mut turn) = (true, Connection::Kept);
     loop {
@@ -99,10 +98,8 @@ async fn play(
             Some(ended) = under_way.join_next(), if !under_way.is_empty() => {
                 kept_is_free |= matches!(ended, Ok(Connection::Kept));
             }
-            _ = ticks.tick() => {
-                if under_way.len() >= UNDER_WAY {
-                    continue;
-                }
+            () = until_next(&tally, last), if under_way.len() < UNDER_WAY => {
+                last = Some(Instant::now());
                 turn = match turn {
                     Connection::Fresh if kept_is_free => Connection::Kept,
                     _ => Connection::Fresh,
@@ -113,6 +110,19 @@ async fn play(
         }
     }
     timeout(LINGER, async { while under_way.join_next().await.is_some() {} }).await.ok();
+}
+
+/// Until the next request is to be sent. What came in between may have changed when that is.
+async fn until_next(tally: &Mutex<Tally>, last: Option<Instant>) {
+    let Some(last) = last else { return };
+    loop {
+        let at = last + lock(tally).next_after();
+        let now = Instant::now();
+        if at <= now {
+            return;
+        }
+        sleep_until(at.min(now + LOOK)).await;
+    }
 }
 
 /// One request; gives back what it went over.
@@ -177,7 +187,7 @@ impl Deployment<'_> {
 async fn baked(watch: &Watch, gate: ReceiptGate, policy: &ReceiptPolicy) -> Result<(), Cause> {
     let until = Instant::now() + gate.bake;
     // Each request has its own deadline, so this is only for clients that were never let try.
-    let give_up = until + policy.rate.interval() + 2 * policy.timeout + Duration::from_secs(1);
+    let give_up = until + watch.tally().interval() + 2 * policy.timeout + Duration::from_secs(1);
     // Those that are under way when the time is over are waited for: silence is not success.
     let mut wanted = None;
     loop {

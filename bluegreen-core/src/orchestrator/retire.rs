@@ -3,6 +3,7 @@
 //! Nothing runs between two commands, so a container that is kept warm is stopped by the next one that comes when its
 //! time is over: [`Orchestrator::retire`], or a deployment, which needs its place.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,7 +12,7 @@ use super::failure::chain;
 use super::prepare::Observed;
 use super::report::{Retired, Warm};
 use super::{Aftermath, Cause, Deployment, Failure, Log, NoRollback, Opened, Orchestrator};
-use crate::model::{DeploymentId, RestartPolicy, RunOptions};
+use crate::model::{DeploymentId, Digest, Release, RestartPolicy, RunOptions};
 use crate::plan::Step;
 use crate::port::{Instance, RuntimeError};
 use crate::state::{Activity, AppState, Record, Verb};
@@ -19,6 +20,16 @@ use crate::state::{Activity, AppState, Record, Verb};
 /// How many of the releases that are no longer kept have their image removed, the newest first. Removals of the others
 /// were tried by earlier runs, and a journal is long.
 const FORGOTTEN: usize = 8;
+
+/// How many more releases of another application are left alone than of this one: it may keep more.
+const MARGIN: usize = FORGOTTEN / 2;
+
+/// The releases before the last ones of that number, and these.
+fn last(state: &AppState, number: usize) -> (Vec<&Release>, Vec<&Release>) {
+    let mut releases = state.releases();
+    let last = releases.split_off(releases.len().saturating_sub(number));
+    (releases, last)
+}
 
 impl Deployment<'_> {
     /// Lets go of the previous colour, and of the images of releases that are no longer kept.
@@ -56,17 +67,38 @@ impl Deployment<'_> {
         Ok(detail)
     }
 
-    /// Removes images of releases beyond those that are kept. An image that stays is no reason to fail.
+    /// Removes images of releases beyond those that are kept, by this application and by the others of this host. An
+    /// image that stays is no reason to fail.
     async fn prune(&self, log: &Log) {
-        let releases = log.state().releases();
-        let kept = self.orchestrator.spec.retain.releases as usize + 1;
-        let (beyond, keep) = releases.split_at(releases.len().saturating_sub(kept));
+        let orchestrator = self.orchestrator;
+        let kept = orchestrator.spec.retain.releases as usize + 1;
+        let (beyond, _) = last(log.state(), kept);
+        if beyond.is_empty() {
+            return;
+        }
+        // A journal that cannot be read may have any of them: then all stay.
+        let neighbours = match orchestrator.neighbours().await {
+            Ok(neighbours) => neighbours,
+            Err(cause) => {
+                return orchestrator.warn(format!("no image was removed: {}", chain(&cause)));
+            }
+        };
+        let states = neighbours.iter().map(|state| (state, kept + MARGIN)).chain([(log.state(), kept)]);
+        let mut needed: HashSet<&Digest> = states
+            .flat_map(|(state, kept)| last(state, kept).1)
+            .map(|release| release.image().digest())
+            .collect();
+        needed.insert(self.candidate.image().digest());
+        // What serves, or is being brought to serve, whatever its place among the releases: after a rollback an old one.
+        let runs = neighbours.iter().chain([log.state()]);
+        let now = runs.flat_map(|state| [state.current(), state.open().map(|run| &run.candidate)]);
+        needed.extend(now.flatten().map(|release| release.image().digest()));
         for release in beyond.iter().rev().take(FORGOTTEN) {
             let image = release.image();
-            let needed = keep.iter().any(|kept| kept.image().digest() == image.digest())
-                || self.candidate.image().digest() == image.digest();
-            if !needed && let Err(cause) = self.orchestrator.ensure_image_removed(image).await {
-                self.orchestrator.warn(format!("image {image} was not removed: {}", chain(&cause)));
+            if !needed.contains(image.digest())
+                && let Err(cause) = orchestrator.ensure_image_removed(image).await
+            {
+                orchestrator.warn(format!("image {image} was not removed: {}", chain(&cause)));
             }
         }
     }

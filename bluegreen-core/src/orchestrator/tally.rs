@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::pace::Pace;
 use crate::model::{Color, KeepAlive, Latency, Measurement, Miss, Misses, Rate, Receipt, Segment};
 use crate::port::Connection;
 
@@ -37,6 +38,7 @@ pub(super) struct Tally {
     target: String,
     remedy: Option<String>,
     rate: Rate,
+    pace: Pace,
     began: Instant,
     /// The last successful answer.
     last: Option<Instant>,
@@ -75,6 +77,7 @@ impl Tally {
             target: String::new(),
             remedy: None,
             rate,
+            pace: Pace::new(rate),
             began: Instant::now(),
             last: None,
             longest_gap: Duration::ZERO,
@@ -90,9 +93,12 @@ impl Tally {
         }
     }
 
-    /// A client was found.
-    pub(super) fn found(&mut self, target: String, remedy: Option<String>) {
+    /// A client was found, where so many requests a minute are let through.
+    pub(super) fn found(&mut self, target: String, remedy: Option<String>, per_minute: Option<u32>) {
         (self.target, self.remedy) = (target, remedy);
+        if let Some(per_minute) = per_minute {
+            self.pace.keep_below(per_minute);
+        }
         // The wait for it was no outage.
         self.began = Instant::now();
     }
@@ -119,6 +125,7 @@ impl Tally {
     pub(super) fn ended(&mut self, sent: Sent, outcome: Result<u16, Miss>) {
         let now = Instant::now();
         self.pending.remove(&sent.number);
+        self.pace.answered(&outcome);
         // One that spans a boundary belongs to neither side of it.
         let phase = if sent.phase == self.phase { sent.phase } else { Phase::During };
         let miss = outcome.and_then(|status| self.meaning(phase, status)).err();
@@ -154,6 +161,19 @@ impl Tally {
             (400..500, Some(usual)) if !usual.contains(&status) => Err(Miss::OtherStatus),
             _ => Ok(()),
         }
+    }
+
+    /// How long after a request the next one goes. The first ones wait for the answer to the one before, though not for
+    /// ever: that nobody is answered is to be seen.
+    pub(super) fn next_after(&self) -> Duration {
+        const PATIENCE: Duration = Duration::from_millis(200);
+        let waits = self.pace.is_one_by_one() && !self.pending.is_empty();
+        self.pace.interval().max(if waits { PATIENCE } else { Duration::ZERO })
+    }
+
+    /// The time from one request to the next.
+    pub(super) const fn interval(&self) -> Duration {
+        self.pace.interval()
     }
 
     /// Why nothing can be seen, when that is known.
@@ -193,6 +213,7 @@ impl Tally {
         Receipt::Measured(Box::new(Measurement {
             target: self.target.clone(),
             rate: self.rate,
+            slowed: self.pace.slowed(),
             requests,
             failed,
             unfinished: self.pending.len() as u64,
@@ -307,7 +328,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_remedy_is_for_what_a_switch_lost() {
         let mut tally = tally(Some(Color::Blue));
-        tally.found("http://127.0.0.1/".to_owned(), Some("the live switch".to_owned()));
+        tally.found("http://127.0.0.1/".to_owned(), Some("the live switch".to_owned()), None);
         for (phase, status, hint) in [
             (Phase::Before, 502, None),
             (Phase::After, 200, None),

@@ -15,6 +15,10 @@ pub trait Client: fmt::Debug + Send + Sync + 'static {
     /// done on the proxy's side.
     fn remedy(&self) -> Option<String>;
 
+    /// How many requests a minute are let through where it asks, all clients' together; `None` where nothing is known to
+    /// limit them.
+    fn per_minute(&self) -> Option<u32>;
+
     /// Sends one request and waits for the whole answer; gives its status. Never sends it twice.
     ///
     /// # Errors

@@ -34,6 +34,13 @@ pub trait Journal: fmt::Debug + Send + Sync + 'static {
     /// [`JournalError::Corrupt`] when something before the end cannot be trusted.
     async fn load(&self, app: &AppName) -> Result<Vec<Entry>, JournalError>;
 
+    /// The applications that something is on record of, in their order.
+    ///
+    /// # Errors
+    ///
+    /// See [`JournalError`].
+    async fn apps(&self) -> Result<Vec<AppName>, JournalError>;
+
     /// Who holds the application's lock, and who asked last for its turn. Takes no lock.
     ///
     /// # Errors
@@ -134,6 +141,14 @@ pub enum JournalError {
     Held {
         /// Who, when that can be told.
         holder: Option<Box<Holder>>,
+    },
+    /// It is not for this user.
+    #[error("the state directory {directory} is not open to this user")]
+    Denied {
+        /// Where it is, or would be.
+        directory: String,
+        /// Whether it is there; otherwise it cannot be made.
+        is_there: bool,
     },
     /// Something before the end cannot be trusted.
     #[error("{path} line {line}: {reason}")]

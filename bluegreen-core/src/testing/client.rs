@@ -105,6 +105,10 @@ impl Client for FakeClient {
         self.world.lock().clients.reloads.then(|| "the live switch".to_owned())
     }
 
+    fn per_minute(&self) -> Option<u32> {
+        None
+    }
+
     async fn ask(&self, over: Connection) -> Result<u16, Miss> {
         let answer = {
             let mut inner = self.world.lock();

@@ -45,6 +45,8 @@ pub(super) struct Inner {
     pub(super) in_flight: BTreeMap<Color, (u32, Option<Instant>)>,
     pub(super) journal: Vec<Entry>,
     pub(super) state: AppState,
+    /// The journals of other applications of this host.
+    pub(super) neighbours: BTreeMap<AppName, Vec<Entry>>,
     pub(super) holder: Option<Holder>,
     pub(super) newest: Option<Holder>,
     pub(super) violations: Vec<String>,
@@ -323,6 +325,11 @@ impl World {
         for entry in &mut self.lock().journal {
             entry.at = entry.at.checked_sub(by).unwrap_or(jiff::Timestamp::MIN);
         }
+    }
+
+    /// Puts another application's journal beside this one.
+    pub fn neighbour(&self, app: AppName, journal: Vec<Entry>) {
+        self.lock().neighbours.insert(app, journal);
     }
 
     /// Points the proxy elsewhere behind everybody's back.

@@ -24,7 +24,7 @@ const IMAGE: &str = "image";
 
 /// All of them, in the order in which a deploy would meet what they look at.
 pub(super) async fn all(cx: &Context, target: &Target, image: Option<&ImageRef>) -> Vec<Finding> {
-    let mut findings = vec![state_directory(&ports::journal(target, &cx.env))];
+    let mut findings = vec![state_directory(&ports::journal(target))];
     match engine(cx, target).await {
         Err(finding) => {
             findings.push(finding);

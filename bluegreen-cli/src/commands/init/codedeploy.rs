@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use bluegreen_core::model::{AppName, ImageRef};
 use serde_json::{Value, json};
 
-use super::{create, exists, typed};
+use super::{create, exists};
 use crate::args::InitCodedeployArgs;
 use crate::commands::Context;
 use crate::exit::Exit;
-use crate::output::{Explained, Verdict};
+use crate::output::{Explained, Next, Verdict, typed};
 use crate::{config, explain};
 
 const COMMAND: &str = "init codedeploy";
@@ -229,7 +229,11 @@ pub(super) fn init(cx: &Context, args: &InitCodedeployArgs) -> Verdict {
     let there: Vec<PathBuf> =
         files.iter().map(|file| dir.join(file.path)).filter(|path| path.symlink_metadata().is_ok()).collect();
     if !there.is_empty() {
-        return exists(COMMAND, &there, "bluegreen init codedeploy --dir codedeploy");
+        return exists(
+            COMMAND,
+            &there,
+            Next::run(["bluegreen", "init", "codedeploy", "--dir", "codedeploy"]),
+        );
     }
     let mut written = Vec::new();
     for file in &files {
@@ -272,14 +276,14 @@ fn told(project: &Project, written: &[PathBuf]) -> Verdict {
     }
     let result = json!({ "written": written, "app": project.app, "repository": project.repository });
     let mut verdict = Verdict::success(COMMAND, said, result);
-    verdict.next = Some("bluegreen config check".to_owned());
+    verdict.next = Some(Next::run(["bluegreen", "config", "check"]));
     verdict
 }
 
 fn project(cx: &Context, args: &InitCodedeployArgs) -> Result<Project, Box<Verdict>> {
     let refuse = |message: String, next: &str| {
         let explained = Explained { message, ..Explained::default() };
-        Box::new(Verdict::failure(COMMAND, Exit::Usage, explained, Some(next.to_owned())))
+        Box::new(Verdict::failure(COMMAND, Exit::Usage, explained, Some(Next::todo(next))))
     };
     let mut app = args.app.clone();
     let mut image = args.image.clone();

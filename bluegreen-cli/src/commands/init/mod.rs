@@ -27,7 +27,7 @@ use self::choose::Chosen;
 use super::Context;
 use crate::args::{InitArgs, InitCommand};
 use crate::exit::Exit;
-use crate::output::{Explained, Verdict};
+use crate::output::{Explained, Next, Verdict, typed};
 use crate::{config, explain};
 
 const COMMAND: &str = "init";
@@ -39,7 +39,7 @@ pub(super) fn init(cx: &Context, args: &InitArgs) -> Verdict {
     }
     let path = cx.global.config.clone().unwrap_or_else(|| PathBuf::from(config::DEFAULT_PATHS[0]));
     if !args.stdout && path.symlink_metadata().is_ok() {
-        return exists(COMMAND, &[path], "bluegreen config check");
+        return exists(COMMAND, &[path], Next::run(["bluegreen", "config", "check"]));
     }
     Context::block_on(COMMAND, async {
         let facts = look::all(cx.env.docker_host.as_deref(), Path::new("."), &args.from).await;
@@ -66,7 +66,7 @@ fn written(chosen: &Chosen, path: &Path, only_shown: bool, styled: bool) -> Verd
     }
     if !only_shown && let Err(error) = create(path, &text, 0o666) {
         if error.kind() == ErrorKind::AlreadyExists {
-            return exists(COMMAND, &[path.to_owned()], "bluegreen config check");
+            return exists(COMMAND, &[path.to_owned()], Next::run(["bluegreen", "config", "check"]));
         }
         return explain::other(
             COMMAND,
@@ -97,7 +97,7 @@ fn written(chosen: &Chosen, path: &Path, only_shown: bool, styled: bool) -> Verd
         "path": path, "written": !only_shown, "apps": names, "left": chosen.left, "then": then, "text": text,
     });
     let mut verdict = Verdict::success(COMMAND, said, result);
-    verdict.next = if only_shown { None } else { lines.into_iter().next() };
+    verdict.next = if only_shown { None } else { then.into_iter().next().map(Next::run) };
     verdict
 }
 
@@ -126,29 +126,25 @@ fn then(chosen: &Chosen, path: &Path) -> Vec<Vec<String>> {
     then
 }
 
-fn typed(words: &[String]) -> String {
-    shlex::try_join(words.iter().map(String::as_str)).unwrap_or_else(|_| words.join(" "))
-}
-
 fn nothing(chosen: &Chosen) -> Verdict {
     let explained = Explained {
         message: "nothing was found here that could be deployed; nothing was written".to_owned(),
         causes: chosen.left.iter().map(ToString::to_string).collect(),
         ..Explained::default()
     };
-    let next = "bluegreen init --from FILE, where FILE is a Compose, PM2 or Kamal file";
-    Verdict::failure(COMMAND, Exit::Refused, explained, Some(next.to_owned()))
+    let next = "give `bluegreen init` a Compose, PM2 or Kamal file: --from FILE";
+    Verdict::failure(COMMAND, Exit::Refused, explained, Some(Next::todo(next)))
 }
 
 /// Files that are there are somebody's.
-fn exists(command: &'static str, paths: &[PathBuf], next: &str) -> Verdict {
+fn exists(command: &'static str, paths: &[PathBuf], next: Next) -> Verdict {
     let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
     let explained = Explained {
         message: format!("{} exists, and init writes over nothing; nothing was written", paths.join(", ")),
         causes: vec!["to see what it would write: the same with --stdout".to_owned()],
         ..Explained::default()
     };
-    Verdict::failure(command, Exit::Refused, explained, Some(next.to_owned()))
+    Verdict::failure(command, Exit::Refused, explained, Some(next))
 }
 
 /// Writes a file that was not there, whole or not at all. Its mode is what the umask leaves of `mode`.

@@ -1,10 +1,11 @@
 //! Images on this host: looked for, pulled by digest, removed.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use bollard::auth::DockerCredentials;
 use bollard::models::ImageInspect;
-use bollard::query_parameters::{CreateImageOptions, RemoveImageOptions};
+use bollard::query_parameters::{CreateImageOptions, ListContainersOptions, RemoveImageOptions};
 use futures_util::StreamExt as _;
 
 use super::Docker;
@@ -130,6 +131,10 @@ impl Docker {
                 return Ok(());
             }
         }
+        // The Engine lets go of a name although a container was made of it, when the image has another one.
+        if self.is_used(&reference).await? {
+            return Ok(());
+        }
         let removal = self.engine().await?.remove_image(&reference, None::<RemoveImageOptions>, None).await;
         match removal.map_err(Failure::from) {
             Ok(_) => Ok(()),
@@ -139,6 +144,17 @@ impl Docker {
                 Ok(())
             }
             Err(failure) => Err(failure.other("removing the image", self.address())),
+        }
+    }
+
+    /// Whether any container was made of it, running or not, ours or not.
+    async fn is_used(&self, reference: &str) -> Result<bool, RuntimeError> {
+        let filter = HashMap::from([("ancestor".to_owned(), vec![reference.to_owned()])]);
+        let options = ListContainersOptions { all: true, filters: Some(filter), ..Default::default() };
+        match self.engine().await?.list_containers(Some(options)).await.map_err(Failure::from) {
+            Ok(made) => Ok(!made.is_empty()),
+            Err(failure) if failure.is_not_found() => Ok(false),
+            Err(failure) => Err(failure.other("looking for containers of the image", self.address())),
         }
     }
 

@@ -12,7 +12,8 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::{failed, make_private_directory};
+use super::share::{Share, refused};
+use super::{MAKING, failed};
 use crate::model::AppName;
 use crate::port::{Holder, JournalError, Lease, Queue};
 
@@ -22,9 +23,10 @@ const NEWEST: &str = "newest";
 const LOOKS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(5);
 
-pub(super) fn take(directory: &Path, app: &AppName, holder: &Holder) -> Result<Lease, JournalError> {
-    let directory = directory.join(app.as_str());
-    make_private_directory(&directory).map_err(failed("making the state directory"))?;
+pub(super) fn take(state: &Path, app: &AppName, holder: &Holder) -> Result<Lease, JournalError> {
+    let share = Share::of(state).map_err(refused(state, MAKING))?;
+    let directory = state.join(app.as_str());
+    share.directory(&directory).map_err(refused(state, MAKING))?;
     let mut file = OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -32,7 +34,8 @@ pub(super) fn take(directory: &Path, app: &AppName, holder: &Holder) -> Result<L
         .write(true)
         .mode(0o600)
         .open(directory.join("lock"))
-        .map_err(failed("opening the lock"))?;
+        .map_err(refused(state, "opening the lock"))?;
+    share.file(&file).map_err(failed("opening the lock"))?;
     let mut attempt = 1;
     loop {
         match file.try_lock() {
@@ -52,12 +55,12 @@ pub(super) fn take(directory: &Path, app: &AppName, holder: &Holder) -> Result<L
 }
 
 /// Who has it and who asked last. Leaves nothing behind, also where there never was a lock.
-pub(super) fn queue(directory: &Path, app: &AppName) -> Result<Queue, JournalError> {
-    let directory = directory.join(app.as_str());
+pub(super) fn queue(state: &Path, app: &AppName) -> Result<Queue, JournalError> {
+    let directory = state.join(app.as_str());
     let mut file = match File::open(directory.join("lock")) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Queue::default()),
-        Err(error) => return Err(failed("opening the lock")(error)),
+        Err(error) => return Err(refused(state, "opening the lock")(error)),
     };
     let held = match file.try_lock_shared() {
         Ok(()) => {
@@ -72,12 +75,12 @@ pub(super) fn queue(directory: &Path, app: &AppName) -> Result<Queue, JournalErr
 }
 
 /// Writes down who asked last. Two that ask at the same moment may both think so; the later rename stands.
-pub(super) fn enqueue(directory: &Path, app: &AppName, holder: &Holder) -> Result<(), JournalError> {
-    let directory = directory.join(app.as_str());
+pub(super) fn enqueue(state: &Path, app: &AppName, holder: &Holder) -> Result<(), JournalError> {
+    let directory = state.join(app.as_str());
     if read_newest(&directory).is_some_and(|newest| newest.is_newer_than(holder)) {
         return Ok(());
     }
-    write_newest(&directory, holder).map_err(failed("writing who asks"))
+    write_newest(state, &directory, holder).map_err(refused(state, "writing who asks"))
 }
 
 fn read_newest(directory: &Path) -> Option<Holder> {
@@ -85,8 +88,9 @@ fn read_newest(directory: &Path) -> Option<Holder> {
 }
 
 /// Whole or not at all for whoever reads it, by a rename; not synced, as nobody waits any more after a power cut.
-fn write_newest(directory: &Path, holder: &Holder) -> std::io::Result<()> {
+fn write_newest(state: &Path, directory: &Path, holder: &Holder) -> std::io::Result<()> {
     let mut file = tempfile::Builder::new().prefix(".newest-").tempfile_in(directory)?;
+    Share::of(state)?.file(file.as_file())?;
     file.write_all(serde_json::to_string(holder)?.as_bytes())?;
     file.persist(directory.join(NEWEST)).map_err(|error| error.error)?;
     Ok(())

@@ -1,23 +1,27 @@
-//! The journal and the lock as files of one directory, readable by their owner only.
+//! The journal and the lock as files of one directory, readable by their owner only, or by the group that the
+//! directory was opened to (`share`).
 //!
 //! ```text
-//! STATE_DIR/           0700
+//! STATE_DIR/           0700, or 2770
 //!   web/               one directory an application
 //!     journal          one record a line, appended and synced
+//!     deployed         what it was deployed with, for when that is not at hand
 //!     lock             locked by flock while a run goes on; never unlinked
 //!     newest           who asked last for its turn
 //! ```
 
+mod beside;
 mod format;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod lock;
 mod room;
+mod share;
 
 use std::collections::HashMap;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -29,6 +33,7 @@ use crate::port::{BoxError, Holder, Journal, JournalError, Lease, Queue};
 use crate::state::{Entry, Record};
 
 pub use room::Room;
+use share::{Share, refused};
 
 /// A journal in files.
 ///
@@ -90,7 +95,7 @@ impl FileJournal {
         match File::open(&path) {
             Ok(mut file) => file.read_to_end(&mut bytes).map(drop).map_err(failed("reading the journal"))?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed("opening the journal")(error)),
+            Err(error) => return Err(refused(&self.directory, "opening the journal")(error)),
         }
         let read = format::read(&bytes).map_err(|bad| JournalError::Corrupt {
             path: path.display().to_string(),
@@ -114,9 +119,8 @@ impl FileJournal {
         let entry = Entry::new(end.seq + 1, Timestamp::now(), record);
         let line = format::line(&entry).map_err(failed("writing the journal"))?;
         let path = self.path(app);
-        make_private_directory(&self.directory).map_err(failed("making the state directory"))?;
-        make_private_directory(&self.directory.join(app.as_str()))
-            .map_err(failed("making the state directory"))?;
+        let share = Share::of(&self.directory).map_err(refused(&self.directory, MAKING))?;
+        share.directory(&self.directory.join(app.as_str())).map_err(refused(&self.directory, MAKING))?;
         let fresh = !path.exists();
         let mut file = OpenOptions::new()
             .create(true)
@@ -124,7 +128,8 @@ impl FileJournal {
             .write(true)
             .mode(0o600)
             .open(&path)
-            .map_err(failed("opening the journal"))?;
+            .map_err(refused(&self.directory, "opening the journal"))?;
+        share.file(&file).map_err(failed("opening the journal"))?;
         // What follows the good part is a torn record: after it, a whole one would be corruption.
         let written = file
             .set_len(end.bytes)
@@ -163,6 +168,12 @@ impl Journal for FileJournal {
         self.blocking(app, Self::load_now).await
     }
 
+    async fn apps(&self) -> Result<Vec<AppName>, JournalError> {
+        let journal = self.clone();
+        let outcome = tokio::task::spawn_blocking(move || journal.on_record()).await;
+        outcome.unwrap_or_else(|panicked| Err(failed("the journal")(panicked)))
+    }
+
     async fn queue(&self, app: &AppName) -> Result<Queue, JournalError> {
         self.blocking(app, |journal, app| lock::queue(&journal.directory, app)).await
     }
@@ -173,17 +184,10 @@ impl Journal for FileJournal {
     }
 }
 
+const MAKING: &str = "making the state directory";
+
 fn failed<E: Into<BoxError>>(operation: &'static str) -> impl FnOnce(E) -> JournalError {
     move |source| JournalError::Other { operation, source: source.into() }
-}
-
-/// Makes a directory that only its owner may enter, and makes that durable. One that is there is left as it is.
-fn make_private_directory(path: &Path) -> std::io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-    sync_directory(path)
 }
 
 /// Syncs the directory that `path` is in: without that a new name may be gone after a power cut.

@@ -22,7 +22,7 @@ pub struct Room {
     pub volatile: Option<&'static str>,
     /// Bytes that are left for this user.
     pub free: u64,
-    /// Whether other users may look into it; ours is made with mode 0700.
+    /// Whether users may look into it who are neither its owner nor of its group.
     pub open_to_others: bool,
 }
 
@@ -54,7 +54,7 @@ impl FileJournal {
                 _ => None,
             },
             free: volume.f_bavail.saturating_mul(u64::try_from(volume.f_bsize).unwrap_or(0)),
-            open_to_others: is_there && meta.mode() & 0o077 != 0,
+            open_to_others: is_there && meta.mode() & 0o007 != 0,
         })
     }
 }

@@ -122,7 +122,7 @@ async fn a_later_format_is_a_refusal_even_at_the_end() {
     let (journal, _) = three_records(directory.path()).await;
     let path = journal.path(&app());
     let json = "{}";
-    let line = format!("v2 {:08x} {json}\n", crc32fast::hash(json.as_bytes()));
+    let line = format!("v9 {:08x} {json}\n", crc32fast::hash(json.as_bytes()));
     OpenOptions::new().append(true).open(&path).unwrap().write_all(line.as_bytes()).unwrap();
     let error = FileJournal::new(directory.path()).load(&app()).await.unwrap_err();
     assert!(error.to_string().contains("a newer one wrote it"), "{error}");

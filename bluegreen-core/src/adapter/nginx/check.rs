@@ -9,7 +9,7 @@ use super::dump::Dump;
 use super::live::Live;
 use super::syntax::Directive;
 use super::ways::{self, Kind, Way};
-use super::{PublicUrl, adopt, public, render};
+use super::{PublicUrl, adopt, limit, public, render};
 
 /// The oldest nginx that this was tried with.
 pub(super) const OLDEST: Version = Version(1, 18, 0);
@@ -234,10 +234,20 @@ impl Live<'_> {
 
     /// Where to ask from outside, when no check has found it before.
     pub(super) async fn discover(&self) -> Result<Option<PublicUrl>, ProxyError> {
+        Ok(self.public(&self.configuration().await?))
+    }
+
+    /// How many requests a minute are let through to this application, where there is a limit.
+    pub(super) async fn per_minute(&self) -> Result<Option<u32>, ProxyError> {
+        let dump = self.configuration().await?;
+        Ok(limit::per_minute(&dump, &|directive, _| self.is_ours(&dump, directive)))
+    }
+
+    async fn configuration(&self) -> Result<Dump, ProxyError> {
         let loaded = self.loaded(self.control.master().await?).filter(|dump| self.included(dump));
-        Ok(self.public(&match loaded {
-            Some(dump) => dump,
-            None => self.control.dump().await?.0,
-        }))
+        match loaded {
+            Some(dump) => Ok(dump),
+            None => Ok(self.control.dump().await?.0),
+        }
     }
 }

@@ -17,6 +17,7 @@ pub(super) struct Visitor {
     url: PublicUrl,
     within: Duration,
     remedy: Option<String>,
+    per_minute: Option<u32>,
     kept: Mutex<Option<http::Kept>>,
 }
 
@@ -30,6 +31,7 @@ impl Visitor {
         url: Option<PublicUrl>,
         asking: &Asking,
         remedy: Option<String>,
+        per_minute: Option<u32>,
     ) -> Result<Self, ProxyError> {
         let no_way_in = |reason: String| ProxyError::NoWayIn { reason };
         let mut url = url.ok_or_else(|| no_way_in(public::NOT_ASKED.to_owned()))?;
@@ -39,7 +41,7 @@ impl Visitor {
         if let Some(host) = &asking.host {
             url = url.with_host(host.clone()).map_err(|error| no_way_in(error.to_string()))?;
         }
-        Ok(Self { url, within: asking.within, remedy, kept: Mutex::default() })
+        Ok(Self { url, within: asking.within, remedy, per_minute, kept: Mutex::default() })
     }
 
     async fn over_kept(&self) -> Result<u16, http::HttpError> {
@@ -62,6 +64,10 @@ impl Client for Visitor {
 
     fn remedy(&self) -> Option<String> {
         self.remedy.clone()
+    }
+
+    fn per_minute(&self) -> Option<u32> {
+        self.per_minute
     }
 
     async fn ask(&self, over: Connection) -> Result<u16, Miss> {

@@ -13,7 +13,7 @@ use crate::port::ProxyError;
 use super::control::{Control, other};
 use super::dump::{Dump, File, absolute};
 use super::edit::Edit;
-use super::pattern;
+use super::pattern::{Pattern, is_pattern};
 use super::syntax::Directive;
 
 /// A configuration in one file.
@@ -50,11 +50,12 @@ impl Flat {
         let (mut from, mut line) = (0, 1);
         for include in includes {
             let wanted = absolute(main, include.arg(0).unwrap_or_default());
+            let pattern = Pattern::new(&wanted);
             let mut found: Vec<usize> =
-                (0..files.len()).filter(|of| pattern::matches(&wanted, &files[*of].path)).collect();
+                (0..files.len()).filter(|of| pattern.takes(&files[*of].path)).collect();
             found.sort_by(|a, b| files[*a].path.cmp(&files[*b].path));
             // One that is not there is for nginx to complain of.
-            if found.is_empty() && !wanted.contains(['*', '?', '[']) || depth == DEPTH {
+            if found.is_empty() && !is_pattern(&wanted) || depth == DEPTH {
                 continue;
             }
             self.push(file.bytes.get(from..include.span.start).unwrap_or_default(), at, &mut line);

@@ -187,7 +187,7 @@ impl Dump {
         let mut found = None;
         self.visit(&mut |directive, _| {
             if let ("include", Some(pattern)) = (directive.name.as_str(), directive.arg(0))
-                && pattern::matches(&absolute(self.main(), pattern), path)
+                && Pattern::new(&absolute(self.main(), pattern)).takes(path)
             {
                 found = Some((directive, pattern));
             }

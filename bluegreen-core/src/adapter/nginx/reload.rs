@@ -15,7 +15,8 @@ use super::dump::Dump;
 use super::file::UserFile;
 use super::process::{self, START_ERROR, Worker};
 use super::rewrite::{self, Named};
-use super::{Memory, Public, PublicUrl, Site, public, unified, ways};
+use super::syntax::Directive;
+use super::{Memory, Public, PublicUrl, Site, limit, public, unified, ways};
 
 /// What nginx's test says of a name that it cannot look up; there is no other sign of it.
 const UNKNOWN_HOST: &str = "host not found in upstream";
@@ -277,21 +278,31 @@ impl<'a> Rewrite<'a> {
     }
 
     fn find_public(&self, dump: &Dump, named: &Named) -> Option<PublicUrl> {
+        let names = self.names(dump, named);
+        public::find(&self.control, dump, &|directive, parent| goes_to_any(&names, directive, parent))
+    }
+
+    /// The names that lead to the colour that is named: its own, and those of the upstreams that list it.
+    fn names(&self, dump: &Dump, named: &Named) -> Vec<String> {
         let slots = &self.site.slots;
-        let mut upstreams = Vec::new();
+        let mut names = Vec::new();
         dump.visit(&mut |directive, stack| {
             if let Some(block) = stack.last()
                 && block.name == "upstream"
                 && rewrite::goes_to(directive, "upstream", &rewrite::name(slots, named.color))
             {
-                upstreams.extend(block.arg(0).map(str::to_owned));
+                names.extend(block.arg(0).map(str::to_owned));
             }
         });
-        upstreams.push(rewrite::name(slots, named.color));
-        let wanted = |directive: &super::syntax::Directive, parent: &str| {
-            upstreams.iter().any(|name| rewrite::goes_to(directive, parent, name))
-        };
-        public::find(&self.control, dump, &wanted)
+        names.push(rewrite::name(slots, named.color));
+        names
+    }
+
+    /// How many requests a minute are let through to this application, where there is a limit.
+    pub(super) async fn per_minute(&self) -> Result<Option<u32>, ProxyError> {
+        let (dump, _) = self.control.dump().await?;
+        let names = self.names(&dump, &self.read()?.1);
+        Ok(limit::per_minute(&dump, &|directive, parent| goes_to_any(&names, directive, parent)))
     }
 
     /// Where to ask from outside, if anywhere.
@@ -476,4 +487,9 @@ impl<'a> Rewrite<'a> {
         let open = process::connections(master, &targets).map_err(other("count nginx's connections"))?;
         Ok(InFlight::new(open, u32::try_from(stale).unwrap_or(u32::MAX)))
     }
+}
+
+/// Whether a directive sends requests to one of these names.
+fn goes_to_any(names: &[String], directive: &Directive, parent: &str) -> bool {
+    names.iter().any(|name| rewrite::goes_to(directive, parent, name))
 }

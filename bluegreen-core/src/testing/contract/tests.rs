@@ -77,6 +77,10 @@ impl Journal for Flawed {
         }
     }
 
+    async fn apps(&self) -> Result<Vec<AppName>, JournalError> {
+        self.good.apps().await
+    }
+
     async fn load(&self, app: &AppName) -> Result<Vec<Entry>, JournalError> {
         let mut entries = self.good.load(app).await?;
         match self.flaw {
