@@ -91,7 +91,14 @@ async fn what_will_not_work_a_moment_later_either_is_asked_once() {
 async fn a_pull_is_made_again_while_the_registry_may_come_back_and_once_with_a_fresh_token() {
     let errors: [(fn() -> RuntimeError, usize); 3] = [
         (|| RuntimeError::RegistryUnreachable { image: "web:1".to_owned(), source: "planned".into() }, 4),
-        (|| RuntimeError::PullDenied { image: "web:1".to_owned(), source: "planned".into() }, 2),
+        (
+            || RuntimeError::PullDenied {
+                image: "web:1".to_owned(),
+                registry: "r.io".to_owned(),
+                source: "planned".into(),
+            },
+            2,
+        ),
         (|| RuntimeError::DiskFull { source: "planned".into() }, 1),
     ];
     for (error, times) in errors {

@@ -338,7 +338,7 @@ pub(crate) struct CancelArgs {
 pub(crate) struct InstallArgs {
     #[command(flatten)]
     pub(crate) nginx: NginxArgs,
-    /// Take this line over, too: a proxy_pass that leads to the application where it runs now. May be repeated
+    /// Take this line over, too: a `proxy_pass` that leads to the application where it runs now. May be repeated
     #[arg(long = "line", value_name = "FILE:LINE")]
     pub(crate) lines: Vec<ChosenLine>,
 }

@@ -54,7 +54,7 @@ pub fn run() -> ExitCode {
         Err(error) if wants_json(&arguments) => {
             let out = Out::for_machines();
             let exit = misused(&error).deliver(&out, None);
-            out.finish(PATIENCE);
+            Out::finish(PATIENCE);
             exit.into()
         }
         Err(error) => {

@@ -81,7 +81,7 @@ pub(crate) fn execute(cli: Cli, env: Environment) -> Exit {
 impl Context {
     /// The end of the command, once what it said is read, or is not.
     fn finish(&self, exit: Exit) -> Exit {
-        self.out.finish(if self.changes { PATIENCE } else { PATIENCE_OF_A_LOOK });
+        Out::finish(if self.changes { PATIENCE } else { PATIENCE_OF_A_LOOK });
         exit
     }
 

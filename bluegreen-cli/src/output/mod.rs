@@ -94,7 +94,7 @@ impl Out {
     }
 
     /// Waits until all is written, but for a reader that takes nothing only as long as that.
-    pub(crate) fn finish(&self, patience: Duration) {
+    pub(crate) fn finish(patience: Duration) {
         Writer::stderr().finish(patience);
         Writer::stdout().finish(patience);
     }

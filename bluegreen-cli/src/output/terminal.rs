@@ -14,14 +14,15 @@ use super::writer::Writer;
 pub(super) struct Terminal(Mutex<String>);
 
 impl Terminal {
-    fn draw(&self, text: &str) -> Result<()> {
+    fn draw(&self, text: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push_str(text);
-        Ok(())
     }
 
     /// ANSI's movements, each by `n`.
-    fn go(&self, n: usize, way: char) -> Result<()> {
-        if n == 0 { Ok(()) } else { self.draw(&format!("\x1b[{n}{way}")) }
+    fn go(&self, n: usize, way: char) {
+        if n > 0 {
+            self.draw(&format!("\x1b[{n}{way}"));
+        }
     }
 }
 
@@ -31,32 +32,39 @@ impl TermLike for Terminal {
     }
 
     fn move_cursor_up(&self, n: usize) -> Result<()> {
-        self.go(n, 'A')
+        self.go(n, 'A');
+        Ok(())
     }
 
     fn move_cursor_down(&self, n: usize) -> Result<()> {
-        self.go(n, 'B')
+        self.go(n, 'B');
+        Ok(())
     }
 
     fn move_cursor_right(&self, n: usize) -> Result<()> {
-        self.go(n, 'C')
+        self.go(n, 'C');
+        Ok(())
     }
 
     fn move_cursor_left(&self, n: usize) -> Result<()> {
-        self.go(n, 'D')
+        self.go(n, 'D');
+        Ok(())
     }
 
     fn write_line(&self, s: &str) -> Result<()> {
-        self.draw(s)?;
-        self.draw("\n")
+        self.draw(s);
+        self.draw("\n");
+        Ok(())
     }
 
     fn write_str(&self, s: &str) -> Result<()> {
-        self.draw(s)
+        self.draw(s);
+        Ok(())
     }
 
     fn clear_line(&self) -> Result<()> {
-        self.draw("\r\x1b[2K")
+        self.draw("\r\x1b[2K");
+        Ok(())
     }
 
     fn flush(&self) -> Result<()> {

@@ -27,7 +27,7 @@ impl Pace {
 
     /// Keeps to a share of what the proxy lets through a minute.
     pub(super) fn keep_below(&mut self, per_minute: u32) {
-        let least = Duration::from_secs(60) * SHARE / per_minute.max(1);
+        let least = Duration::from_mins(1) * SHARE / per_minute.max(1);
         if self.interval < least {
             self.interval = least;
             self.slowed = Some(Slowdown::below(least, per_minute));
@@ -35,7 +35,7 @@ impl Pace {
     }
 
     /// Takes into account what a client was told. Turned away, it was one too many, whosever the others were.
-    pub(super) fn answered(&mut self, outcome: &Result<u16, Miss>) {
+    pub(super) fn answered(&mut self, outcome: Result<u16, Miss>) {
         self.answers = self.answers.saturating_add(1);
         if matches!(outcome, Ok(429 | 503) | Err(Miss::Timeout)) {
             self.interval = (self.interval * 4).clamp(BACK_OFF, FARTHEST.max(self.interval));
@@ -73,7 +73,7 @@ mod tests {
         let two = Duration::from_secs(2);
         assert_eq!(pace(600), (two, Some(Slowdown::below(two, 600))));
         assert_eq!(pace(60_000), (Duration::from_millis(20), None));
-        assert_eq!(pace(0).0, Duration::from_secs(1200));
+        assert_eq!(pace(0).0, Duration::from_mins(20));
     }
 
     #[test]
@@ -81,12 +81,12 @@ mod tests {
         let mut pace = Pace::new(Rate::default());
         for outcome in [Ok(200), Ok(404), Ok(502), Err(Miss::Refused)] {
             assert!(pace.is_one_by_one());
-            pace.answered(&outcome);
+            pace.answered(outcome);
         }
         assert_eq!(pace.interval(), Duration::from_millis(20));
         let seen: Vec<u64> = (0..4)
             .map(|_| {
-                pace.answered(&Ok(429));
+                pace.answered(Ok(429));
                 pace.interval().as_secs()
             })
             .collect();

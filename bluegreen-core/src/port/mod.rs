@@ -1,6 +1,6 @@
 //! The outside world, as traits: four ports of the product, and the journal; and what a proxy hands out, a client.
 //!
-//! Each port is a small trait with its error and its data in one file. Rules that hold for all of them:
+//! Each port is a small trait with its error and its data in one file, an instance in a file of its own. Rules that hold for all of them:
 //!
 //! - Verbs named `ensure_*` are idempotent: calling one again, or after half of it happened, is not an error.
 //! - An `Err` says nothing about the effect: it may have happened. Only the next look tells.
@@ -9,6 +9,7 @@
 //! - Errors name a variant only where somebody branches on it, and never repeat their source in `Display`.
 
 mod client;
+mod instance;
 mod journal;
 mod probe;
 mod proxy;
@@ -18,13 +19,13 @@ mod runtime;
 use std::sync::Arc;
 
 pub use client::{Client, Connection};
+pub use instance::{Described, HealthStatus, Instance, InstanceId, InstanceState, Ownership};
 pub use journal::{Holder, Journal, JournalError, Lease, Queue};
 pub use probe::{Health, HealthProbe, ProbeError};
 pub use proxy::{Asking, FileChange, InFlight, Location, Proof, Proxy, ProxyError, Serving, Way};
 pub use registry::{Credentials, Registry, RegistryError};
 pub use runtime::{
-    ContainerRuntime, Described, ExecOutput, ExecUser, HealthStatus, Instance, InstanceId, InstanceState,
-    LineStream, Ownership, PullObserver, PullProgress, RuntimeError,
+    ContainerRuntime, ExecOutput, ExecUser, LineStream, PullObserver, PullProgress, RuntimeError,
 };
 
 #[cfg(feature = "testing")]

@@ -184,7 +184,7 @@ impl Stage {
             write(rig.path("proxy.inc"), "proxy_next_upstream error timeout;\nproxy_connect_timeout 240;\n");
             write(rig.path("app.inc"), put("location / {\n    proxy_pass http://127.0.0.1:@BLUE@;\n}\n"));
             if file.text.contains("@TLS@") {
-                certificate(&rig);
+                certificate(rig);
             }
             write(rig.path(SITE), &text);
         })
@@ -207,7 +207,9 @@ impl Stage {
     async fn ask(&self, file: &File) -> (Vec<String>, [usize; 3]) {
         let mut seen = Vec::new();
         // What an install or a proof has asked is no client's.
-        [&self.blue, &self.green, &self.elsewhere].into_iter().for_each(|app| drop(app.take()));
+        for app in [&self.blue, &self.green, &self.elsewhere] {
+            drop(app.take());
+        }
         for ask in &file.asks {
             let answer = match ask.strip_prefix("TLS ") {
                 Some(ask) => over_tls(self.tls, ask).await,
@@ -336,7 +338,7 @@ async fn run(file: &File) -> (Vec<String>, usize) {
         for (what, result) in [("preview", planned), ("install", installed)] {
             match result {
                 Err(ProxyError::Unrecognized { .. } | ProxyError::SecondWay { .. }) => {
-                    let error = format!("{:?}", result);
+                    let error = format!("{result:?}");
                     // The place of a second way is a value of its own.
                     let error = error.replace("site.conf\", line: Some(", "site.conf:");
                     if !error.contains(why) || !error.contains("site.conf:") && !error.contains("app.inc:") {
@@ -429,6 +431,7 @@ async fn compared(
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs nginx: ./scripts/test"]
+#[expect(clippy::disallowed_methods, reason = "a person asks for one file alone")]
 async fn whatever_people_have_stays_what_it_is_or_is_refused() {
     let only = std::env::var("BLUEGREEN_SITE").ok();
     let (room, mut tasks) = (Arc::new(Semaphore::new(4)), JoinSet::new());

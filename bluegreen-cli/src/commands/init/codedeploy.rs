@@ -244,7 +244,9 @@ pub(super) fn init(cx: &Context, args: &InitCodedeployArgs) -> Verdict {
             .and_then(|()| create(&path, &file.text, file.mode));
         if let Err(error) = made {
             // All or none: what was made a moment ago is nobody's yet.
-            written.iter().for_each(|path: &PathBuf| drop(std::fs::remove_file(path)));
+            for path in &written {
+                drop(std::fs::remove_file(path));
+            }
             return explain::other(
                 COMMAND,
                 Exit::Refused,

@@ -181,7 +181,7 @@ impl Service<'_> {
         let Some(image) = node.get("image") else { return };
         match image.text().and_then(|text| interpolated(text, self.source)) {
             Some(text) if text.parse::<bluegreen_core::model::ImageRef>().is_ok() => {
-                self.draft.image = Some(text)
+                self.draft.image = Some(text);
             }
             _ => self.leave(
                 image,
@@ -269,17 +269,14 @@ impl Service<'_> {
     fn volumes(&mut self, node: &Node) {
         let mut mounts = Vec::new();
         for item in node.get("volumes").map(Node::items).unwrap_or_default() {
-            let (from, to, mode) = match item.text() {
-                Some(text) => {
-                    let mut parts = text.splitn(3, ':');
-                    let from = parts.next().unwrap_or_default();
-                    (from, parts.next(), parts.next().unwrap_or_default())
-                }
-                None => {
-                    let of = |key: &str| item.get(key).and_then(Node::text);
-                    let mode = if of("read_only") == Some("true") { "ro" } else { "" };
-                    (of("source").unwrap_or_default(), of("target"), mode)
-                }
+            let (from, to, mode) = if let Some(text) = item.text() {
+                let mut parts = text.splitn(3, ':');
+                let from = parts.next().unwrap_or_default();
+                (from, parts.next(), parts.next().unwrap_or_default())
+            } else {
+                let of = |key: &str| item.get(key).and_then(Node::text);
+                let mode = if of("read_only") == Some("true") { "ro" } else { "" };
+                (of("source").unwrap_or_default(), of("target"), mode)
             };
             let Some(to) = to.filter(|to| to.starts_with('/') && !from.is_empty()) else {
                 self.leave(item, "volumes", format!("{} has no name", item.shown()), "give it one");
@@ -367,7 +364,7 @@ impl Service<'_> {
         let Some(test) = check.get("test") else { return };
         let words: Vec<String> = test.items().iter().map(|item| item.shown()).collect();
         let command: Vec<String> = match (words.first().map(String::as_str), &test.value) {
-            (Some("NONE"), _) | (None, _) => return,
+            (Some("NONE") | None, _) => return,
             (Some("CMD"), _) => words[1..].to_vec(),
             (Some("CMD-SHELL"), _) => vec!["sh".to_owned(), "-c".to_owned(), words[1..].join(" ")],
             _ => vec!["sh".to_owned(), "-c".to_owned(), words.join(" ")],

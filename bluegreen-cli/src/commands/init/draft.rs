@@ -149,7 +149,11 @@ pub(super) fn size(text: &str) -> Option<String> {
     let (whole, part) = number.split_once('.').unwrap_or((number, ""));
     let thousandths: u64 = format!("{part:0<3}").get(..3)?.parse().ok()?;
     let bytes = whole.parse::<u64>().ok()?.checked_mul(factor)? + thousandths * factor / 1000;
-    Some(if bytes % (1 << 20) == 0 { format!("{}m", bytes >> 20) } else { format!("{}m", (bytes >> 20) + 1) })
+    Some(if bytes.is_multiple_of(1 << 20) {
+        format!("{}m", bytes >> 20)
+    } else {
+        format!("{}m", (bytes >> 20) + 1)
+    })
 }
 
 #[cfg(test)]

@@ -154,8 +154,7 @@ impl<'t> Reader<'t> {
             self.space();
             match self.rest().chars().next() {
                 None => return,
-                Some(',' | ';') if open == 0 => return,
-                Some('}' | ']' | ')') if open == 0 => return,
+                Some(',' | ';' | '}' | ']' | ')') if open == 0 => return,
                 Some('{' | '[' | '(') => open += 1,
                 Some('}' | ']' | ')') => open -= 1,
                 Some(quote @ ('"' | '\'' | '`')) => {
@@ -253,15 +252,13 @@ impl<'t> Reader<'t> {
     }
 
     fn key(&mut self) -> String {
-        match self.rest().chars().next() {
-            Some(quote @ ('"' | '\'')) => self.quoted(quote).unwrap_or_default(),
-            _ => {
-                let rest = self.rest();
-                let end =
-                    rest.find(|c: char| !(c.is_alphanumeric() || "_$.".contains(c))).unwrap_or(rest.len());
-                self.to(self.at + end);
-                rest[..end].to_owned()
-            }
+        if let Some(quote @ ('"' | '\'')) = self.rest().chars().next() {
+            self.quoted(quote).unwrap_or_default()
+        } else {
+            let rest = self.rest();
+            let end = rest.find(|c: char| !(c.is_alphanumeric() || "_$.".contains(c))).unwrap_or(rest.len());
+            self.to(self.at + end);
+            rest[..end].to_owned()
         }
     }
 }

@@ -117,7 +117,6 @@ impl<'f> Choice<'f> {
                 let why = "nginx includes *.conf from here inside http { }";
                 self.set("dir", quoted(&dir.display().to_string()), why);
             }
-            Some(_) => {}
             None if proxy.seen.readable => {
                 let (why, todo) = if proxy.container.is_some() {
                     (
@@ -139,7 +138,7 @@ impl<'f> Choice<'f> {
                     );
                 }
             }
-            None => {}
+            Some(_) | None => {}
         }
     }
 
@@ -216,9 +215,10 @@ impl<'f> Choice<'f> {
             let network = self.facts.networks.iter().find(|network| network.name == name)?;
             network.subnets.iter().find_map(|range| base(range))
         };
-        let (network, start) = match shared.and_then(|on| Some((on.network.clone(), subnet(&on.network)?))) {
-            Some(found) => found,
-            None => {
+        let (network, start) =
+            if let Some(found) = shared.and_then(|on| Some((on.network.clone(), subnet(&on.network)?))) {
+                found
+            } else {
                 let start = self.free_subnet();
                 let [a, b, c, _] = start.octets();
                 if self.chosen.first.is_empty() {
@@ -229,8 +229,7 @@ impl<'f> Choice<'f> {
                     ];
                 }
                 ("bluegreen".to_owned(), start)
-            }
-        };
+            };
         let [a, b, c, _] = start.octets();
         let used: BTreeSet<Ipv4Addr> = self
             .facts

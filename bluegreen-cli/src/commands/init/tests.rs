@@ -98,7 +98,7 @@ fn subnet(name: &str, range: &str) -> SeenNetwork {
 fn sites_of_nginx_on_the_host() {
     let local = |name: &str, inside, outside| {
         container(name, &format!("example/{name}:1"), |own| {
-            publish(own, Ipv4Addr::LOCALHOST, inside, outside)
+            publish(own, Ipv4Addr::LOCALHOST, inside, outside);
         })
     };
     for (name, site) in cases("nginx") {
@@ -200,7 +200,7 @@ fn what_is_there_is_never_written_over_and_the_umask_counts() {
     let path = dir.path().join("bluegreen.toml");
     let facts = Facts {
         containers: vec![container("web", "example/web:1", |own| {
-            publish(own, Ipv4Addr::LOCALHOST, 3000, 3000)
+            publish(own, Ipv4Addr::LOCALHOST, 3000, 3000);
         })],
         ..Facts::default()
     };
@@ -289,7 +289,7 @@ fn other_partitions_and_other_registries() {
         let policy = project(image, Some("revisions")).map(|project| project.files()[3].text.clone());
         match (policy, has) {
             (Some(policy), Some(arn)) => {
-                assert!(policy.contains(arn) && policy.contains(":s3:::revisions/*"))
+                assert!(policy.contains(arn) && policy.contains(":s3:::revisions/*"));
             }
             (policy, arn) => assert_eq!(policy.is_none(), arn.is_none(), "{image}"),
         }

@@ -60,12 +60,11 @@ pub(super) fn find<'d>(
             return;
         }
         let Some((path, _)) = dump.file_of(directive).filter(|(path, _)| !ours(path)) else { return };
-        match all.iter_mut().find(|known| std::ptr::eq(known.directive, directive)) {
-            Some(known) => known.met.push(stack.to_vec()),
-            None => {
-                let leads = leads(dump, slots, protocol, directive);
-                all.push(Pass { directive, path, leads, met: vec![stack.to_vec()] });
-            }
+        if let Some(known) = all.iter_mut().find(|known| std::ptr::eq(known.directive, directive)) {
+            known.met.push(stack.to_vec());
+        } else {
+            let leads = leads(dump, slots, protocol, directive);
+            all.push(Pass { directive, path, leads, met: vec![stack.to_vec()] });
         }
     });
     let wanted = |pass: &&Pass<'d>| !pass.leads.colors.is_empty() || chosen(pass.path, pass.directive.line);

@@ -212,7 +212,7 @@ impl Live<'_> {
                 .level(server)
                 .into_iter()
                 .find(|said| ends(said) || self.includes_kind(dump, said, "color"));
-            without = (!first.is_some_and(|said| said.name == "include")).then_some(*server);
+            without = first.is_none_or(|said| said.name != "include").then_some(*server);
         });
         let Some(server) = without else { return Ok(()) };
         let (path, _) = dump.file_of(server).unwrap_or_default();

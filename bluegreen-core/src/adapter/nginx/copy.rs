@@ -44,7 +44,7 @@ impl Flat {
         let mut includes: Vec<&Directive> = Vec::new();
         for directive in &file.directives {
             directive.walk("", &mut |directive, _| {
-                includes.extend((directive.name == "include").then_some(directive))
+                includes.extend((directive.name == "include").then_some(directive));
             });
         }
         let (mut from, mut line) = (0, 1);

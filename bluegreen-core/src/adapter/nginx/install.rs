@@ -158,20 +158,19 @@ impl Live<'_> {
     /// Where a client has an answer now, of the servers in which these lines stand.
     async fn answering(&self, dump: &Dump, line: &UserLine) -> Option<PublicUrl> {
         let UserLine::Known(lines) = line else { return None };
-        let url = match &self.site.public {
-            Some(url) => url.clone(),
-            None => {
-                let ours = |directive: &Directive, _: &str| {
-                    directive.name == self.site.protocol.directive()
-                        && lines.iter().any(|line| {
-                            line.line == directive.line
-                                && dump
-                                    .file_of(directive)
-                                    .is_some_and(|(path, _)| self.outside(path) == line.path)
-                        })
-                };
-                public::find(&self.control, dump, &ours)?
-            }
+        let url = if let Some(url) = &self.site.public {
+            url.clone()
+        } else {
+            let ours = |directive: &Directive, _: &str| {
+                directive.name == self.site.protocol.directive()
+                    && lines.iter().any(|line| {
+                        line.line == directive.line
+                            && dump
+                                .file_of(directive)
+                                .is_some_and(|(path, _)| self.outside(path) == line.path)
+                    })
+            };
+            public::find(&self.control, dump, &ours)?
         };
         public::ask(self.site, &url).await.ok().map(|_| url)
     }

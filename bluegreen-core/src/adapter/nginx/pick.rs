@@ -2,7 +2,7 @@
 //!
 //! The colour is a variable, and `proxy_pass` must not have one: with one, nginx maps paths, redirects and names by
 //! other rules. `hash` takes the variable instead, inside the upstream. Its rule is documented as that of
-//! Cache::Memcached and has stood since nginx 1.7.2 (`ngx_http_upstream_get_hash_peer`).
+//! `Cache::Memcached` and has stood since nginx 1.7.2 (`ngx_http_upstream_get_hash_peer`).
 
 /// A key that makes nginx ask the servers of an upstream in this order (indexes, all of them).
 pub(super) fn key(name: &str, order: &[usize]) -> String {

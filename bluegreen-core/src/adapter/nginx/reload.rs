@@ -277,24 +277,24 @@ impl<'a> Rewrite<'a> {
         errors.next().is_some_and(gone) && errors.next().is_none()
     }
 
-    fn find_public(&self, dump: &Dump, named: &Named) -> Option<PublicUrl> {
-        let names = self.names(dump, named);
+    fn find_public(&self, dump: &Dump, found: &Named) -> Option<PublicUrl> {
+        let names = self.names(dump, found);
         public::find(&self.control, dump, &|directive, parent| goes_to_any(&names, directive, parent))
     }
 
     /// The names that lead to the colour that is named: its own, and those of the upstreams that list it.
-    fn names(&self, dump: &Dump, named: &Named) -> Vec<String> {
+    fn names(&self, dump: &Dump, found: &Named) -> Vec<String> {
         let slots = &self.site.slots;
         let mut names = Vec::new();
         dump.visit(&mut |directive, stack| {
             if let Some(block) = stack.last()
                 && block.name == "upstream"
-                && rewrite::goes_to(directive, "upstream", &rewrite::name(slots, named.color))
+                && rewrite::goes_to(directive, "upstream", &rewrite::name(slots, found.color))
             {
                 names.extend(block.arg(0).map(str::to_owned));
             }
         });
-        names.push(rewrite::name(slots, named.color));
+        names.push(rewrite::name(slots, found.color));
         names
     }
 

@@ -55,6 +55,7 @@ impl Site {
 
 /// A line of nginx's configuration: `FILE:LINE`.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ChosenLine {
     /// The file, on this host or as nginx names it.
     pub path: PathBuf,

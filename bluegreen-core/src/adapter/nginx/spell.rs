@@ -268,10 +268,10 @@ mod tests {
         dump.visit(&mut |directive, stack| {
             if directive.name == "proxy_pass" {
                 let met = Met { dump: &dump, directive, stack, protocol: Protocol::Http };
-                found += &match met.spelled("u", None) {
-                    Ok(lines) => lines.join(" "),
-                    Err(why) => format!("! {}", why.found),
-                };
+                let spelled = met.spelled("u", None);
+                found.push_str(
+                    &spelled.map_or_else(|why| format!("! {}", why.found), |lines| lines.join(" ")),
+                );
             }
         });
         found

@@ -75,6 +75,9 @@ struct Before {
     color: Option<Color>,
 }
 
+/// What is to be done with which directives.
+type Ops<'d> = Vec<(&'d Directive, Op)>;
+
 impl Live<'_> {
     /// What was taken over.
     pub(super) fn taken(&self) -> Result<Taken, ProxyError> {
@@ -143,7 +146,7 @@ impl Live<'_> {
         dump: &'d Dump,
         passes: &[Pass<'d>],
         taken: &mut Taken,
-    ) -> Result<(Vec<(&'d Directive, Op)>, Vec<LineChange>), ProxyError> {
+    ) -> Result<(Ops<'d>, Vec<LineChange>), ProxyError> {
         let protocol = self.site.protocol;
         let upstream = render::upstream_name(self.app);
         let tries = render::tries(protocol, &self.site.slots, taken.before.as_deref());
@@ -320,20 +323,20 @@ impl Live<'_> {
         dump: &'d Dump,
         line: &Line,
         serves: Option<Color>,
-        ops: &mut Vec<(&'d Directive, Op)>,
+        ops: &mut Ops<'d>,
     ) -> Result<String, ProxyError> {
         let Some(color) = serves else { return Ok(line.original.clone()) };
         let slot = self.site.slots.of(color);
         let authority = authority(&line.original);
         let authority = authority.as_str();
         if let Some(upstream) = dump.upstreams().find(|upstream| upstream.arg(0) == Some(authority)) {
-            let servers: Vec<_> =
+            let members: Vec<_> =
                 dump.level(upstream).into_iter().filter(|child| child.name == "server").collect();
             let leads = |server: &&Directive| {
                 adopt::target(&self.site.slots, server.arg(0).unwrap_or_default())
                     .is_some_and(|(to, _)| to == color)
             };
-            if let (None, [first, ..]) = (servers.iter().copied().find(|server| leads(server)), &servers[..])
+            if let (None, [first, ..]) = (members.iter().copied().find(|server| leads(server)), &members[..])
                 && !ops.iter().any(|(known, _)| std::ptr::eq(*known, *first))
             {
                 ops.push((first, Op::Word(slot.endpoint.to_string())));
