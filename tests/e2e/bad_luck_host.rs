@@ -17,7 +17,7 @@ use crate::stage::{Kind, Stage, program, ran};
 fn an_image_that_is_not_on_this_host_is_refused_when_nothing_may_be_pulled() {
     let stage = Stage::with_v1(Kind::ContainerLive);
     let says =
-        ["no-such-app:9", "it is not on this host, and pulling is off", "next: docker pull no-such-app:9"];
+        ["no-such-app:9", "is not on this host, and pulling is off", "next: docker pull no-such-app:9"];
     stage.refuses(&mut stage.command(&["deploy", "--image", "no-such-app:9"]), &says);
 }
 

@@ -193,7 +193,7 @@ fn an_nginx_that_dies_in_the_middle_is_reported_as_it_is_and_the_next_deploy_set
     stop_host_nginx(&stage, "KILL");
     let ran = run.end();
     // Nothing serves, and nothing but nginx is to blame: a person is needed.
-    let ran = ran.expect(30).says(&["the proxy is not running", "bluegreen recover"]);
+    let ran = ran.expect(30).says(&["the proxy is not running", r#""next":["bluegreen","recover""#]);
     assert!(!run.saw("step-succeeded", "switch"), "{}", ran.out);
     assert_eq!(stage.running().len(), 2, "nothing is removed while it is not known what serves");
     start_host_nginx(&stage);

@@ -100,7 +100,7 @@ fn a_pull_that_stands_still_ends_at_sigterm_and_the_next_deploy_begins_it_afresh
         run.signal("TERM");
         run.end()
     });
-    ran.expect(21).says(&["stopped on request", "to do: when you are ready", "next: bluegreen deploy"]);
+    ran.expect(21).says(&["stopped on request", "when you are ready", r#""next":["bluegreen","deploy""#]);
     line.ecr.only_v1_serves();
 
     line.relay.mend();

@@ -41,11 +41,11 @@ fn a_user_of_the_docker_group_has_the_same_lock_or_is_refused() {
         "is not open to this user",
         &state,
         "nothing touched",
-        "next: sudo install -d -m 2770 -g docker",
+        "to do: sudo install -d -m 2770 -g docker",
     ]);
     // As it is typed, with the group that the Engine's socket has here.
     let group = std::fs::metadata("/var/run/docker.sock").expect("the Engine's socket").gid().to_string();
-    let next = closed.err.lines().find_map(|line| line.strip_prefix("next: ")).expect("a command");
+    let next = closed.err.lines().find_map(|line| line.strip_prefix("to do: ")).expect("a command");
     let next = next.replace("sudo ", "").replace("-g docker", &format!("-g {group}"));
     let next = next.replace("chgrp -R docker", &format!("chgrp -R {group}"));
     process::output("sh", ["-c", &next]).expect("it can be typed");

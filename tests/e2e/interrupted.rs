@@ -89,8 +89,8 @@ fn asked_to_stop(kind: Kind, signal: &str) {
         } else {
             let ran = ran.expect(21).says(&[
                 "stopped on request",
-                "to do: when you are ready",
-                "next: bluegreen deploy",
+                r#""todo":"when you are ready""#,
+                r#""next":["bluegreen","deploy""#,
             ]);
             let previous = turns.images[turns.serving].as_str();
             assert_eq!(told["serving"]["image"], previous, "{}", ran.out);

@@ -27,7 +27,7 @@ fn a_receipt_counts_what_nginx_logs_and_sees_an_outage() {
     let include = stage.nginx.conf_dir().join(format!("bluegreen/{}.location", stage.app));
     let server = format!(
         "log_format short '$msec $status $request_uri';\nserver {{ listen @PORT@; access_log @FLAGS@/log short; \
-         if (-f @FLAGS@/down) {{ return 503; }} location / {{ include {}; }} }}\n",
+         if (-f @FLAGS@/down) {{ return 502; }} location / {{ include {}; }} }}\n",
         include.display()
     );
     stage.nginx.write_conf("site.conf", &server).expect("the site");
@@ -68,7 +68,7 @@ fn a_receipt_counts_what_nginx_logs_and_sees_an_outage() {
         .map(|line| {
             let mut words = line.split(' ');
             let seconds: f64 = words.next().and_then(|time| time.parse().ok()).expect("a time");
-            ((seconds * 1000.0) as u64, words.next() == Some("503"))
+            ((seconds * 1000.0) as u64, words.next() == Some("502"))
         })
         .collect();
     let failed = answers.iter().filter(|(_, down)| *down).count() as u64;

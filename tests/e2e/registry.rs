@@ -276,7 +276,7 @@ fn a_previous_release_that_is_down_is_not_said_to_serve_when_the_pull_fails() {
         "a person is needed",
         "serving now: blue",
         "ITS CONTAINER DOES NOT RUN",
-        "next: ",
+        "to do: ",
     ]);
     stage.stage.bluegreen(&["status"]).expect(51).says(&["ATTENTION"]);
 }

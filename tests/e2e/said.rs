@@ -18,7 +18,7 @@ fn dies_at_the_end(kind: Kind) {
     run.until("step-started", Some("retire"));
     std::thread::sleep(Duration::from_millis(500));
     docker(["kill", &format!("{}-green", stage.app)]).expect("it runs");
-    run.end().expect(20).says(&["the candidate", "exited with code 137", "serving now: blue"]);
+    run.end().expect(20).says(&["the candidate", "exited with code 137", r#""serving":{"color":"blue""#]);
     stage.serves("v1");
     assert_eq!(stage.running(), [format!("{}-blue", stage.app)]);
     stage.bluegreen(&["status"]).expect(0).says(&["app:v1", "rolled back: retire failed"]);

@@ -120,9 +120,10 @@ impl Site {
             Some(network) => {
                 let image = NginxVersion::V1_22.image().expect("an image");
                 let volume = format!("{prefix}:{prefix}");
-                let options = ["--volume", &volume, "--network", &network, "--entrypoint", "setpriv"];
-                let command: Vec<&str> = become_plain[1..].iter().chain(&nginx).copied().collect();
-                site.run.start(&site.container, &image, &options, &command).expect("an nginx");
+                let user = format!("{PLAIN}:{PLAIN}");
+                let options =
+                    ["--volume", &volume, "--network", &network, "--user", &user, "--entrypoint", "nginx"];
+                site.run.start(&site.container, &image, &options, &nginx[1..]).expect("an nginx");
             }
             None => {
                 let line: Vec<&str> = match who {

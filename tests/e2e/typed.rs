@@ -30,8 +30,8 @@ fn typed(stage: &Stage, line: &str) -> Ran {
 #[ignore = "needs Docker and nginx: ./scripts/test"]
 fn what_to_type_next_can_be_typed_and_makes_it_better() {
     let stage = Stage::live(Kind::HostLive);
-    let nothing = stage.bluegreen(&["status"]).expect(0);
-    assert!(!nothing.err.contains("next: "), "no image is known yet: {}", nothing.err);
+    let nothing = stage.bluegreen(&["status"]).expect(51);
+    assert!(next(&nothing).starts_with("bluegreen deploy "), "{}", nothing.err);
 
     // A look before, and what it was about.
     let v1 = stage.image("v1", &AppImage::version("v1"));

@@ -69,7 +69,7 @@ pub(crate) fn execute(cli: Cli, env: Environment) -> Exit {
         Command::Config(command) => other::config(&cx, &command),
         Command::Unknown(words) => {
             let out = unknown::out(&cx, &words);
-            return unknown::unknown(&cx, &words).deliver(&out, None);
+            return cx.finish(unknown::unknown(&cx, &words).deliver(&out, None));
         }
         // These two are no answers of ours to anything: their output is a file for another program.
         Command::Completions { shell } => return cx.finish(other::completions(&cx.out, shell)),

@@ -30,7 +30,7 @@ async fn an_image_of_this_host() {
     let missing: ImageRef = format!("bluegreen-test/{}:2", bed.id).parse().unwrap();
     assert!(!bed.docker.has_image(&missing.pin_local(digest())).await.unwrap());
     let error = local.resolve(&missing).await.unwrap_err();
-    assert!(matches!(error, RegistryError::ImageNotFound { .. }), "{error:?}");
+    assert!(matches!(error, RegistryError::NotHere { .. }), "{error:?}");
     assert!(words(&error).contains("not on this host"), "{}", words(&error));
     let error = bed.docker.ensure_image(&missing.pin_local(digest()), None, nobody()).await.unwrap_err();
     assert!(matches!(error, RuntimeError::ImageNotFound { .. }), "{error:?}");

@@ -23,7 +23,8 @@ impl Share {
     pub(super) fn of(state: &Path) -> Result<Self> {
         make(state)?;
         let meta = state.metadata()?;
-        Ok(Self { group: (meta.mode() & 0o070 == 0o070).then(|| meta.gid()) })
+        // The set-group-ID bit says that it was meant so: what is made in it is the group's.
+        Ok(Self { group: (meta.mode() & 0o2070 == 0o2070).then(|| meta.gid()) })
     }
 
     /// Makes a directory in it, and makes that durable.

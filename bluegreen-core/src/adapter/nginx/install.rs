@@ -13,7 +13,7 @@ use crate::adapter::atomic;
 use crate::model::Color;
 use crate::port::{FileChange, ProxyError};
 
-use super::control::{other, unrecognized};
+use super::control::{Seen, other, unrecognized};
 use super::dump::Dump;
 use super::edit::Edit;
 use super::live::{Flag, Live};
@@ -110,7 +110,8 @@ impl Live<'_> {
     }
 
     pub(super) async fn installation(&self) -> Result<Installation, ProxyError> {
-        let (dump, version) = self.control.dump().await?;
+        // What lies there may be broken: what an install would make of it is tested.
+        let Seen { dump, version, .. } = self.control.read().await?;
         let adoption = self.adoption(&dump).await?;
         let rendered = self.rendered_with(&adoption.taken)?;
         self.try_install(&dump, &rendered, &adoption.edits).await?;
@@ -129,7 +130,7 @@ impl Live<'_> {
     pub(super) async fn install(&self) -> Result<Vec<FileChange>, ProxyError> {
         self.check_slots()?;
         let master = self.control.master().await?;
-        let (dump, _) = self.control.dump().await?;
+        let dump = self.control.read().await?.dump;
         let adoption = self.adoption(&dump).await?;
         let rendered = self.rendered_with(&adoption.taken)?;
         self.try_install(&dump, &rendered, &adoption.edits).await?;
@@ -214,7 +215,12 @@ impl Live<'_> {
             .iter()
             .map(|(name, text)| (self.inside.join(name).display().to_string(), text.clone().into_bytes()));
         let tried = self.control.try_out(dump, ours.collect(), edits, &[]).await?;
-        tried.map_err(|reason| ProxyError::Refused { reason })
+        let Err(reason) = tried else { return Ok(()) };
+        // Broken before we came, or by what we would write?
+        match self.control.test().await? {
+            Ok(()) => Err(ProxyError::Refused { reason }),
+            Err(output) => Err(ProxyError::Broken { output }),
+        }
     }
 
     /// What a removal would change: the user's files, and ours that go.
