@@ -36,7 +36,7 @@ fn script_a_host_as_the_script_has_it_gets_a_configuration_that_holds() {
     machine.bluegreen(&["init"]).expect(10).says(&["exists"]);
     assert_eq!(world(&[machine.nginx().dir()]), before, "something was touched");
     machine.bluegreen(&["config", "check"]).expect(0).says(&[&machine.app]);
-    machine.bluegreen(&["doctor"]).expect(0).says(&["can be made"]);
+    machine.bluegreen(&["doctor", "--pull", "never"]).expect(0).says(&["can be made"]);
     let image = machine.image("v1");
     machine
         .bluegreen(&["plan", "--image", &image, "--pull", "never"])
@@ -79,7 +79,7 @@ fn a_container_behind_nginx_on_the_host_is_taken_over_without_a_gap() {
     bluegreen(&["config", "check"]).expect(0).says(&[&name]);
     bluegreen(&["nginx", "install", &name]).expect(0).says(&["included by your server"]);
     serves("v0");
-    bluegreen(&["doctor", &name]).expect(0).says(&["can be made"]);
+    bluegreen(&["doctor", &name, "--pull", "never"]).expect(0).says(&["can be made"]);
     let next = image("v1");
     bluegreen(&["plan", &name, "--image", &next, "--pull", "never"]).expect(0);
     bluegreen(&["deploy", &name, "--image", &next, "--pull", "never"]).expect(0);

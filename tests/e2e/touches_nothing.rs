@@ -210,7 +210,7 @@ impl Site {
                 let ran = self.bluegreen(plain, verb);
                 let what =
                     format!("{state}, plain user {plain}, {verb:?}: {}\n{}\n{}", ran.code, ran.out, ran.err);
-                assert!((0..=30).contains(&ran.code), "{what}");
+                assert!(matches!(ran.code, 0..=30 | 50 | 51), "{what}");
                 self.stays(&before, &what);
             }
         }
@@ -232,7 +232,11 @@ fn tree(path: &Path, into: &mut BTreeMap<String, String>) {
     let meta = fs::symlink_metadata(path).expect("it is there");
     let bytes = if meta.is_file() { fs::read(path).expect("its bytes") } else { Vec::new() };
     let times = [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()];
-    let seen = format!("{}:{} {:o} {times:?} {}", meta.uid(), meta.gid(), meta.mode(), bytes.escape_ascii());
+    let mut seen = format!("{}:{} {:o}", meta.uid(), meta.gid(), meta.mode());
+    // A request that is sent to look is in nginx's own logs, as a client's is.
+    if !(meta.is_file() && path.extension().is_some_and(|extension| extension == "log")) {
+        seen.push_str(&format!(" {times:?} {}", bytes.escape_ascii()));
+    }
     into.insert(path.display().to_string(), seen);
     if meta.is_dir() {
         for entry in fs::read_dir(path).expect("a directory") {
