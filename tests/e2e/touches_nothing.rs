@@ -268,7 +268,7 @@ fn nothing_is_touched(who: Who) {
     let before = site.world();
     let conf = site.nginx().join("nginx.conf").display().to_string();
     match who {
-        Who::Container => drop(docker(["exec", &site.container, "nginx", "-t", "-c", &conf])),
+        Who::Container => drop(docker(["exec", "--user", "0", &site.container, "nginx", "-t", "-c", &conf])),
         _ => drop(Command::new("nginx").args(["-t", "-q", "-c", &conf, "-p"]).arg(site.nginx()).output()),
     }
     if who != Who::Root {
