@@ -14,9 +14,9 @@ use super::{
 /// of one fingerprint may share a container.
 ///
 /// It is on containers that run for months, so it is a persisted format. Its rule is frozen: 16 hex digits of a hash
-/// of what there was at the beginning, every field; and of what was added since, only where it is set. So a new option changes no fingerprint of those who do not use it. Should the rule itself ever change, its
-/// values begin with another version (`f2-`); this program takes such a label for another container's, and makes the
-/// container anew.
+/// of what there was at the beginning, every field; and of what was added since, only where it is set. So a new option
+/// changes no fingerprint of those who do not use it. Should the rule itself ever change, its values begin with another
+/// version (`f2-`); this program takes such a label for another container's, and makes the container anew.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Fingerprint(String);
 
