@@ -1,15 +1,16 @@
 //! Clients are played while a run goes on, and what they saw is its receipt.
 //!
 //! One task, beside the run: half of the requests over connections of their own, half over one that is kept, at a
-//! steady pace that takes nobody else's turn (`pace`), and never twice. The run only tells it which phase has begun. Which colour answered is concluded from
-//! that: what was over before the switch began was the previous one's, what began after its proof was the
-//! candidate's. So nothing has to be added to what users get to see.
+//! steady pace that takes nobody else's turn (`pace`), and never twice. The run only tells it which phase has begun.
+//! Which colour answered is concluded from that: what was over before the switch began was the previous one's, what
+//! began after its proof was the candidate's. So nothing has to be added to what users get to see.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::failure::chain;
@@ -23,7 +24,7 @@ use crate::state::Record;
 
 /// How many requests may be under way: while none is answered, no more are sent than tell that.
 const UNDER_WAY: usize = 256;
-/// How long those that are under way at the end may take: one that was cut off in the last moment is seen to be.
+/// How long the last ones may take: one that was cut off in the last moment is seen to be.
 const LINGER: Duration = Duration::from_millis(100);
 /// How often a gate looks.
 const LOOK: Duration = Duration::from_millis(10);
@@ -53,12 +54,13 @@ impl Watch {
         lock(&self.tally)
     }
 
-    /// Sends no more, and gives what was seen.
-    async fn end(mut self) -> Receipt {
+    /// Sends no more, and gives what was seen; `None` where there was nothing to see.
+    async fn end(mut self) -> Option<Receipt> {
         self.stop.cancel();
         // It ends by itself within its lingering; one that was aborted or panicked has told what it saw.
         (&mut self.task).await.ok();
-        self.tally().receipt()
+        let tally = self.tally();
+        (!tally.is_idle()).then(|| tally.receipt())
     }
 }
 
@@ -78,10 +80,15 @@ async fn play(
     tally: Arc<Mutex<Tally>>,
     stop: CancellationToken,
 ) {
+    let over = async {
+        stop.cancelled().await;
+        sleep(LINGER).await;
+    };
+    let mut over = pin!(over);
     let found = tokio::select! {
         biased;
         found = orchestrator.client(&policy) => found,
-        () = stop.cancelled() => return,
+        () = &mut over => return,
     };
     let client = match found {
         Ok(client) => client,
@@ -92,9 +99,12 @@ async fn play(
     let mut under_way = JoinSet::new();
     let (mut kept_is_free, mut turn) = (true, Connection::Kept);
     loop {
+        // A run may be over in a moment, and is told what clients saw all the same: one answer is waited for.
+        let enough = lock(&tally).has_enough();
         tokio::select! {
             biased;
-            () = stop.cancelled() => break,
+            () = stop.cancelled(), if enough => break,
+            () = &mut over => break,
             Some(ended) = under_way.join_next(), if !under_way.is_empty() => {
                 kept_is_free |= matches!(ended, Ok(Connection::Kept));
             }
@@ -109,7 +119,10 @@ async fn play(
             }
         }
     }
-    timeout(LINGER, async { while under_way.join_next().await.is_some() {} }).await.ok();
+    tokio::select! {
+        () = async { while under_way.join_next().await.is_some() {} } => {}
+        () = &mut over => {}
+    }
 }
 
 /// Until the next request is to be sent. What came in between may have changed when that is.
@@ -157,7 +170,7 @@ impl Deployment<'_> {
     /// reason to fail, the next record will tell.
     pub(super) async fn keep_receipt(&mut self, log: &mut Log) {
         let Some(watch) = self.watch.take() else { return };
-        let receipt = watch.end().await;
+        let Some(receipt) = watch.end().await else { return };
         drop(log.append(Record::Receipt { receipt: receipt.clone() }).await);
         self.orchestrator.tell(&Event::Receipt { receipt: receipt.clone() });
         self.receipt = Some(receipt);

@@ -95,9 +95,8 @@ impl<'a> Deployment<'a> {
             candidate: self.slot().color,
             previous: self.previous,
         });
-        if self.previous.is_some() {
-            self.watch_clients();
-        }
+        // Before a first deployment, too: what it takes over from may have served until then.
+        self.watch_clients();
         let (before, after): (Vec<Step>, Vec<Step>) =
             PLAN.into_iter().filter(|step| *step != Step::Resolve).partition(|step| !step.is_past_commit());
         if let Err((step, cause)) = self.forward(log, &before).await {
@@ -223,8 +222,11 @@ impl<'a> Deployment<'a> {
                 self.still_running().await?;
                 self.phase(Phase::During);
                 orchestrator.switch(Some(self.backend())).await?;
-                // Nothing was served before a first deployment's switch: there was nothing to lose.
-                self.watch_clients();
+                if self.watch.is_none() {
+                    // A recovery begins here.
+                    self.watch_clients();
+                    self.phase(Phase::During);
+                }
                 Ok(format!("new requests go to {}", self.slot().color))
             }
             Step::Verify => {

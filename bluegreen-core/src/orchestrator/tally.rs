@@ -71,8 +71,7 @@ impl Tally {
     pub(super) fn new(rate: Rate, previous: Option<Color>, candidate: Color) -> Self {
         let counts = |color| Counts { color, ..Counts::default() };
         Self {
-            // Without a previous colour nobody looks before the switch.
-            phase: if previous.is_some() { Phase::Before } else { Phase::During },
+            phase: Phase::Before,
             blind: None,
             target: String::new(),
             remedy: None,
@@ -111,6 +110,10 @@ impl Tally {
     pub(super) fn mark(&mut self, phase: Phase) {
         if self.phase == Phase::Before {
             self.switched_at = self.sent;
+            if self.last.is_none() && self.usual.is_none() {
+                // That nobody answered until now is no doing of the switch.
+                self.began = Instant::now();
+            }
         }
         self.phase = phase;
     }
@@ -125,10 +128,14 @@ impl Tally {
     pub(super) fn ended(&mut self, sent: Sent, outcome: Result<u16, Miss>) {
         let now = Instant::now();
         self.pending.remove(&sent.number);
-        self.pace.answered(outcome);
         // One that spans a boundary belongs to neither side of it.
         let phase = if sent.phase == self.phase { sent.phase } else { Phase::During };
         let miss = outcome.and_then(|status| self.meaning(phase, status)).err();
+        if miss.is_some() && sent.phase == Phase::Before && self.usual.is_none() {
+            // Before a first deployment there need be nobody to answer; whoever does, is seen.
+            return;
+        }
+        self.pace.answered(outcome);
         let counts = &mut self.segments[phase as usize];
         counts.requests += 1;
         counts.failed += u64::from(miss.is_some());
@@ -186,6 +193,20 @@ impl Tally {
         self.since_switch
     }
 
+    fn has_seen(&self) -> bool {
+        self.segments.iter().any(|counts| counts.requests > 0)
+    }
+
+    /// Whether nothing served, and nothing was switched to yet.
+    pub(super) fn is_idle(&self) -> bool {
+        self.phase == Phase::Before && self.usual.is_none() && !self.has_seen()
+    }
+
+    /// Whether there is something to tell, or will be nothing.
+    pub(super) fn has_enough(&self) -> bool {
+        self.has_seen() || self.is_idle()
+    }
+
     /// How many requests there were so far.
     pub(super) const fn sent_so_far(&self) -> u64 {
         self.sent
@@ -202,8 +223,8 @@ impl Tally {
             return Receipt::NotMeasured { reason: reason.clone() };
         }
         let requests = self.segments.iter().map(|counts| counts.requests).sum();
-        if requests == 0 {
-            let reason = "the run was over before a request was".to_owned();
+        if !self.has_seen() {
+            let reason = "no request was answered before the run was over".to_owned();
             return Receipt::NotMeasured { reason };
         }
         // The time since the last answer counts as well: the run may have ended in an outage.
@@ -370,6 +391,28 @@ mod tests {
         let sent = first.sent(Connection::Fresh);
         first.ended(sent, Ok(404));
         assert_eq!(measured(&first).failed, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn before_a_first_deployment_who_answers_is_seen_and_nobody_need() {
+        for (before, requests) in [(Ok(503), 1), (Err(Miss::Refused), 1), (Ok(200), 2)] {
+            let mut tally = tally(None);
+            let sent = tally.sent(Connection::Fresh);
+            tally.ended(sent, before);
+            advance(Duration::from_secs(3)).await;
+            tally.mark(Phase::During);
+            tally.mark(Phase::After);
+            let sent = tally.sent(Connection::Fresh);
+            tally.ended(sent, Ok(200));
+            let seen = measured(&tally);
+            assert_eq!((seen.requests, seen.failed), (requests, 0), "{before:?}");
+            let gap = if before.is_ok_and(|status| status == 200) {
+                Duration::from_secs(3)
+            } else {
+                Duration::ZERO
+            };
+            assert_eq!((seen.longest_gap, tally.interval()), (gap, Rate::default().interval()), "{before:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -230,14 +230,15 @@ async fn install_is_done_once_and_remove_leaves_nothing() {
     assert_eq!(rig.files(), before);
     assert_eq!(rig.color().await, "blue");
     fs::remove_file(rig.path("conf.d/more.conf")).unwrap();
-    // With nothing served the line becomes what clients get then.
+    // With nothing served the line leads to the first colour's address: never to a 503 that nobody asked for.
     proxy.switch(&rig.app, None).await.unwrap();
     assert_eq!(proxy.remove(&rig.app).await.unwrap().len(), 6);
-    assert_eq!(rig.get("/").await.0, 503);
+    assert_eq!(rig.color().await, "blue");
     assert_eq!(rig.files().into_keys().collect::<Vec<_>>(), ["site.conf"]);
     assert!(with.len() > 5);
     assert_eq!(proxy.remove(&rig.app).await.unwrap(), []);
-    assert_eq!(fs::read_to_string(rig.path("conf.d/site.conf")).unwrap(), rig.server("return 503;"));
+    let line = format!("proxy_pass http://{};", rig.slots.blue.endpoint);
+    assert_eq!(fs::read_to_string(rig.path("conf.d/site.conf")).unwrap(), rig.server(&line));
     assert!(proxy.active(&rig.app).await.is_err());
 }
 

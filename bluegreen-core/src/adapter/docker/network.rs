@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bollard::models::{Ipam, IpamConfig, Network, NetworkConnectRequest, NetworkCreateRequest};
 use bollard::query_parameters::ListNetworksOptions;
+use tokio::time::sleep;
 
 use super::Docker;
 use super::answer::Said;
@@ -26,8 +27,23 @@ pub(super) struct Attached {
 
 /// Two runs that make one network at the same moment leave two for an instant; so long are two of one name not
 /// believed to stay.
-pub(super) const SETTLE: Duration = Duration::from_millis(50);
-pub(super) const SETTLES: u32 = 10;
+const SETTLE: Duration = Duration::from_millis(50);
+const SETTLES: u32 = 10;
+
+/// Makes a call again while the Engine, which looks for a container's first network by its name, finds two of it:
+/// another run that made the same one has not taken its own away yet.
+pub(super) async fn settled<T, F>(call: impl Fn() -> F) -> Result<T, Failure>
+where
+    F: Future<Output = Result<T, bollard::errors::Error>>,
+{
+    for _ in 0..SETTLES {
+        match call().await.map_err(Failure::from) {
+            Err(failure) if failure.said().is_some_and(Said::is_ambiguous_network) => sleep(SETTLE).await,
+            outcome => return outcome,
+        }
+    }
+    call().await.map_err(Failure::from)
+}
 
 /// The Engine's default bridge; it knows neither aliases nor fixed addresses, and goes by its name.
 const DEFAULT_BRIDGE: &str = "bridge";
@@ -103,7 +119,7 @@ impl Docker {
             if names.iter().all(|name| count(name) < 2) {
                 break;
             }
-            tokio::time::sleep(SETTLE).await;
+            sleep(SETTLE).await;
             known = self.list_networks(names.clone()).await?;
         }
         let mut attached = Vec::new();

@@ -149,10 +149,9 @@ impl Docker {
         let options = CreateContainerOptions { name: Some(spec.slot.name.to_string()), ..Default::default() };
         let create_from = async |image: String| {
             let body = create::body(spec, image, &networks);
-            let made = self.engine().await?.create_container(Some(options.clone()), body).await;
-            made.map_err(|error| {
-                Failure::from(error).run("making the container", spec, first, self.address())
-            })
+            let engine = self.engine().await?;
+            let made = network::settled(|| engine.create_container(Some(options.clone()), body.clone()));
+            made.await.map_err(|failure| failure.run("making the container", spec, first, self.address()))
         };
         let pinned = spec.image.named_reference();
         let mut made = match self.name_of(&spec.image).await? {
@@ -208,20 +207,12 @@ impl Docker {
         networks: &[Attached],
     ) -> Result<Instance, RuntimeError> {
         let names: Vec<_> = networks.iter().map(|network| network.wanted.name.as_str()).collect();
-        let mut settles = network::SETTLES;
-        loop {
-            match self.engine().await?.start_container(id, None).await.map_err(Failure::from) {
-                Ok(()) => return self.instance(id).await,
-                // The Engine looks for the network by its name after all, and another run that made the same one
-                // has not taken its own away yet.
-                Err(failure) if settles > 0 && failure.said().is_some_and(Said::is_ambiguous_network) => {
-                    settles -= 1;
-                    sleep(network::SETTLE).await;
-                }
-                Err(failure) => {
-                    let networks = names.join(", ");
-                    return Err(failure.run("starting the container", spec, &networks, self.address()));
-                }
+        let engine = self.engine().await?;
+        let started = network::settled(|| engine.start_container(id, None));
+        match started.await {
+            Ok(()) => self.instance(id).await,
+            Err(failure) => {
+                Err(failure.run("starting the container", spec, &names.join(", "), self.address()))
             }
         }
     }
