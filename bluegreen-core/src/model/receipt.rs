@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Color, ParseError};
 
-/// How clients are played while a run goes on, to see what they lose by it.
+/// The availability probe: synthetic requests while a run goes on, to see what clients lose by it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReceiptPolicy {
@@ -136,7 +136,7 @@ impl Slowdown {
     }
 }
 
-/// The requests of the clients that were played. Times are in microseconds where it is serialized.
+/// The requests of the availability probe. Times are in microseconds where it is serialized.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Measurement {

@@ -69,7 +69,7 @@ pub struct AppSpec {
     pub gate: GatePolicy,
     /// How the previous colour is let go.
     pub drain: DrainPolicy,
-    /// How clients are played while a run goes on; unset: not at all.
+    /// The availability probe of a run; unset: none.
     pub receipt: Option<ReceiptPolicy>,
     /// What is kept.
     pub retain: Retain,

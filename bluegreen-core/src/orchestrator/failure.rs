@@ -88,7 +88,7 @@ pub enum Cause {
     },
     /// Clients' requests failed since the switch, more than the receipt's gate allows.
     #[error(
-        "{} requests of clients failed since the switch ({failures}); {allowed} are allowed", .failures.total()
+        "{} probe requests failed since the switch ({failures}); {allowed} are allowed", .failures.total()
     )]
     ClientsFailed {
         /// In which way.
@@ -97,7 +97,7 @@ pub enum Cause {
         allowed: u64,
     },
     /// The receipt has a gate, and nothing can be measured.
-    #[error("what clients see cannot be measured, and a limit is set for their failures: {reason}")]
+    #[error("`max_failures` is set, but the availability probe cannot run: {reason}")]
     NotMeasured {
         /// Why not.
         reason: String,
@@ -111,7 +111,7 @@ pub enum Cause {
         wanted: u64,
     },
     /// A call did not come back in time. Its effect may have happened.
-    #[error("{operation} did not end within {}", seconds(*.after))]
+    #[error("{operation} took longer than {}", seconds(*.after))]
     Timeout {
         /// What was being done.
         operation: &'static str,
@@ -131,7 +131,7 @@ pub enum Cause {
     #[error(transparent)]
     NoRollback(#[from] NoRollback),
     /// This deployment was done before, and another one since.
-    #[error("deployment {deployment} was done before and {current} has replaced it since")]
+    #[error("deployment {deployment} was completed before, and {current} has replaced it since")]
     Superseded {
         /// The one that was asked for.
         deployment: DeploymentId,

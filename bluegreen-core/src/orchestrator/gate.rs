@@ -117,7 +117,7 @@ fn told(state: &InstanceState) -> String {
         InstanceState::Exited { exit_code: KILLED, oom_killed: false, .. }
             | InstanceState::Restarting { exit_code: KILLED, oom_killed: false }
     );
-    if killed { format!("{state} (killed by somebody, or for lack of memory)") } else { state.to_string() }
+    if killed { format!("{state} (killed, possibly for lack of memory)") } else { state.to_string() }
 }
 
 /// What to say of an instance that runs again.

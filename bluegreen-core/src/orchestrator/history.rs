@@ -73,7 +73,8 @@ fn told(record: &Record) -> (&'static str, String) {
         Record::Begun { verb, candidate, previous, adopted, .. } => {
             let from = previous.map_or_else(|| "nothing".to_owned(), |color| color.to_string());
             let made = adopted.as_ref().map(|adopted| adopted.image());
-            let made = made.map_or(String::new(), |made| format!(", which somebody else had made ({made})"));
+            let made =
+                made.map_or(String::new(), |made| format!(", which bluegreen had not created ({made})"));
             ("begun", format!("{verb} {} on {}, from {from}{made}", candidate.image(), candidate.color()))
         }
         Record::Started { step } => ("started", step.to_string()),

@@ -1,18 +1,19 @@
 //! Runs a plan over the ports. Names no adapter, reads no environment, prints nothing.
 //!
-//! | room | what happens there |
+//! | module | what happens there |
 //! |---|---|
-//! | `mod` | the verbs: deploy, rollback, recover, status, plan |
-//! | `prepare` | look at the world and decide what to do, touching nothing |
+//! | `mod` | the verbs: deploy, rollback, recover, retire |
+//! | `prepare` | look at the world and decide what to do, touching nothing; `plan` |
 //! | `status` | what serves, as clients see it |
 //! | `run` | carry the steps out, forward |
 //! | `gate`, `drain` | the two waits |
-//! | `receipt`, `pace`, `tally` | clients are played beside the run, so that nobody is displaced, and what they saw is counted |
-//! | `unwind` | take steps back |
+//! | `receipt`, `pace`, `tally` | the availability probe beside the run, at a pace that displaces nobody, and its count |
+//! | `unwind` | undo steps |
 //! | `retire` | what becomes of what served before, and which images stay |
 //! | `rollback` | what can be gone back to, and going there |
 //! | `history` | what the journal holds, for people |
-//! | `settle` | finish or take back a run that was cut off |
+//! | `settle` | finish an interrupted run or roll it back |
+//! | `failure`, `report` | what a verb answers: why it failed and what that left, or what it did |
 //! | `calls` | every call on a port, each with its deadline |
 //! | `log` | the journal of this run: write ahead, and answers that got lost |
 

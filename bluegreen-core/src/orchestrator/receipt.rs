@@ -1,4 +1,4 @@
-//! Clients are played while a run goes on, and what they saw is its receipt.
+//! The availability probe of a run: synthetic requests through the proxy, whose outcome is the run's receipt.
 //!
 //! One task, beside the run: half of the requests over connections of their own, half over one that is kept, at a
 //! steady pace that takes nobody else's turn (`pace`), and never twice. The run only tells it which phase has begun. Which colour answered is concluded from

@@ -339,9 +339,9 @@ impl fmt::Display for RunEnding {
                 write!(f, "rolled back: {step} failed: {error}")
             }
             Self::Stuck { failed: FailedStep { step, error } } => {
-                write!(f, "stuck: taking back {step} failed: {error}")
+                write!(f, "stuck: undoing {step} failed: {error}")
             }
-            Self::CutOff => f.write_str("cut off before the commit point"),
+            Self::CutOff => f.write_str("interrupted before the commit point"),
         }
     }
 }

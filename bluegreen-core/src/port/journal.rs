@@ -143,7 +143,7 @@ pub enum JournalError {
         holder: Option<Box<Holder>>,
     },
     /// It is not for this user.
-    #[error("the state directory {directory} is not open to this user")]
+    #[error("this user may not use the state directory {directory}")]
     Denied {
         /// Where it is, or would be.
         directory: String,
@@ -173,7 +173,7 @@ pub enum JournalError {
 
 fn held(holder: Option<&Holder>) -> String {
     holder.map_or_else(
-        || "another run is at work on this application".to_owned(),
-        |holder| format!("another run is at work on this application: {holder}"),
+        || "another run of this application is in progress".to_owned(),
+        |holder| format!("another run of this application is in progress: {holder}"),
     )
 }

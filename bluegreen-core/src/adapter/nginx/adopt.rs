@@ -75,7 +75,7 @@ pub(super) fn find<'d>(
             let slot = slots.of(color);
             format!("{} or {}", slot.endpoint, slot.name)
         });
-        let reason = format!("no {what} goes to this application ({})", names.join(", "));
+        let reason = format!("no {what} leads to this application ({})", names.join(", "));
         return Place::Unsure { reason, candidates: all };
     }
     if let Some(apart) = to_us.iter().find(|pass| !pass.leads.same(&to_us[0].leads)) {
