@@ -3,8 +3,9 @@
 use std::process::{Command, Stdio};
 
 use bluegreen_testkit::docker::{AppImage, docker};
+use bluegreen_testkit::process;
 
-use crate::luck::{Running, write};
+use crate::luck::{PATIENCE, Running, write};
 use crate::nginx_life;
 use crate::stage::{Kind, Ran, Stage, program, ran};
 
@@ -160,7 +161,7 @@ fn what_to_type_helps_whatever_has_become_of_a_run() {
     let mut run = at_the_gate("d-killed-again");
     run.signal("KILL");
     run.end();
-    helps(&stage, &["doctor"], 0, "bluegreen recover ").says(&["rolled back"]);
+    helps(&stage, &["doctor", "--image", &slow], 0, "bluegreen recover ").says(&["rolled back"]);
 
     // Stopped by a signal, and then wanted after all.
     let mut run =
@@ -231,6 +232,8 @@ fn what_to_type_starts_an_nginx_that_is_stopped() {
     let v2 = stage.image_with("v2", &[]);
     docker(["stop", "--time", "5", &stage.run.name("nginx")]).expect("docker");
     helps(&stage, &["deploy", "--image", &v2], 10, "docker start ");
+    let works = || stage.nginx.worker_pids().is_ok_and(|pids| !pids.is_empty());
+    assert!(process::wait_until(PATIENCE, works), "nginx does not start");
     stage.bluegreen(&["deploy", "--image", &v2]).expect(0);
     stage.serves("v2");
 }

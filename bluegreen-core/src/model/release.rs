@@ -1,8 +1,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AppName, Backend, Color, DeploymentId, DrainPolicy, Endpoint, Fingerprint, GatePolicy, InstanceName,
-    Limits, NetworkAttachment, PinnedImage, Publish, ReceiptPolicy, Retain, RunOptions,
+    AppName, Backend, Color, DeploymentId, Digest, DrainPolicy, Endpoint, Fingerprint, GatePolicy,
+    InstanceName, Limits, NetworkAttachment, PinnedImage, Publish, ReceiptPolicy, Retain, RunOptions,
 };
 
 /// One colour's fixed place: the same for every release that lands in it.
@@ -150,9 +150,10 @@ impl InstanceSpec {
         Fingerprint::of(self)
     }
 
-    /// What is run, wherever: two releases of one content differ only in their colour.
-    pub fn content(&self) -> (&PinnedImage, &RunOptions) {
-        (&self.image, &self.options)
+    /// What is run, wherever it runs and whatever its image is called: a tag and a digest may name the same. What
+    /// tells containers apart is [`fingerprint`](Self::fingerprint).
+    pub fn content(&self) -> (&Digest, &RunOptions) {
+        (self.image.digest(), &self.options)
     }
 }
 
