@@ -56,7 +56,7 @@ pub const PLAN: [Step; 8] = [
 pub enum Undo {
     /// Remove the candidate, or stop it again when an earlier deployment had made and kept it.
     RemoveCandidate,
-    /// Send new requests to what served before, and let go of the candidate.
+    /// Send new requests to what served before, and drain the candidate.
     SwitchBack,
 }
 

@@ -19,15 +19,15 @@ pub struct Failure {
     pub step: Option<Step>,
     /// Why.
     pub cause: Cause,
-    /// What that means for what serves.
+    /// What serves after it.
     pub aftermath: Aftermath,
-    /// What serves now, when that could be told.
+    /// What serves now, if known.
     pub serving: Option<ServingNow>,
     /// The candidate's last log lines, oldest first.
     pub log: Vec<String>,
     /// The run, when one had begun.
     pub deployment: Option<DeploymentId>,
-    /// What clients saw of the run, when one had begun and somebody looked.
+    /// What the availability probe measured, if a run had begun and the probe ran.
     pub receipt: Option<Receipt>,
 }
 
@@ -118,7 +118,7 @@ pub enum Cause {
         /// The limit.
         after: Duration,
     },
-    /// Somebody asked to stop.
+    /// The run was asked to stop.
     #[error("stopped on request")]
     Cancelled,
     /// A later deploy asked for its turn while this one waited.

@@ -122,7 +122,7 @@ impl Request {
 }
 
 impl Orchestrator {
-    /// An orchestrator of one application. Nobody watches, nothing cancels it, and it does not wait for a lock.
+    /// An orchestrator of one application: without an observer, without a cancellation token, and not waiting for a lock.
     pub fn new(ports: Ports, spec: AppSpec) -> Self {
         Self {
             ports,
@@ -135,7 +135,7 @@ impl Orchestrator {
         }
     }
 
-    /// Tells `observer` what happens.
+    /// Sends events to `observer`.
     #[must_use]
     pub fn observed_by(mut self, observer: Arc<dyn Observer>) -> Self {
         self.observer = observer;
@@ -149,7 +149,7 @@ impl Orchestrator {
         self
     }
 
-    /// The host's name, for whoever finds the lock held.
+    /// The host's name, which a run that finds the lock held reports.
     #[must_use]
     pub fn on_host(mut self, host: impl Into<String>) -> Self {
         self.host = host.into();
@@ -171,7 +171,7 @@ impl Orchestrator {
     ///
     /// # Errors
     ///
-    /// [`Failure`] says what failed, and by its [`Aftermath`] what that means for what serves.
+    /// [`Failure`] says what failed, and its [`Aftermath`] what serves after it.
     pub async fn deploy(&self, request: Request) -> Result<Report, Failure> {
         let deployment = request.deployment.clone();
         let opened = self.open(Activity::Deploy, &deployment).await?;

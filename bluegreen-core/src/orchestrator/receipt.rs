@@ -21,7 +21,7 @@ use crate::model::{Color, Receipt, ReceiptGate, ReceiptPolicy};
 use crate::port::{Client, Connection};
 use crate::state::Record;
 
-/// How many requests may be under way: while none is answered, no more are sent than tell that.
+/// How many requests may be in flight. If none is answered, this many are enough to show it.
 const UNDER_WAY: usize = 256;
 /// How long those that are under way at the end may take: one that was cut off in the last moment is seen to be.
 const LINGER: Duration = Duration::from_millis(100);

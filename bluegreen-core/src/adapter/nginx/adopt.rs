@@ -157,7 +157,7 @@ pub(super) fn bars(dump: &Dump, server: &Directive) -> Option<Why> {
     Some(Why::new(found, "that line in the locations that serve files"))
 }
 
-/// What would keep the conditions of the included file, at this place of the location, from being looked at.
+/// What would keep nginx from evaluating the included file's conditions at this point of the location.
 pub(super) fn trap(location: &Directive, before: usize) -> Option<String> {
     let ends = |directive: &Directive| {
         let last = directive.args.last().map(|word| word.value.as_str());
