@@ -46,7 +46,7 @@ impl std::fmt::Display for Deadline {
         match self.set_by {
             SetBy::Option => write!(f, "the deadline of {} has passed", duration::short(self.within))?,
             SetBy::Hook(limit) => {
-                write!(f, "this hook may take {} s, and that time is nearly over", limit.as_secs())?
+                write!(f, "this hook may take {} s, and that time is nearly over", limit.as_secs())?;
             }
         }
         f.write_str(": a run that is not committed is rolled back")

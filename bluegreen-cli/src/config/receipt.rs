@@ -35,7 +35,7 @@ pub(super) fn read(section: Option<Section<'_>>) -> Option<ReceiptPolicy> {
         match &mut policy.gate {
             Some(gate) => gate.bake = bake,
             None => {
-                item.wrong("this has no effect without `max_failures`", "expected `max_failures` as well")
+                item.wrong("this has no effect without `max_failures`", "expected `max_failures` as well");
             }
         }
     }

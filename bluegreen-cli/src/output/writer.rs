@@ -9,7 +9,9 @@ use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// As much progress waits for its reader; what comes then is lost. The journal has it.
 const QUEUE_LIMIT: usize = 256 * 1024;

@@ -322,7 +322,7 @@ async fn runs(
         Ok(_) => {}
         // One fault is one thing to fix.
         Err(_) if nginx_fails => {
-            findings.push(Finding::skipped(CHECK, "it is unknown what serves: see nginx"))
+            findings.push(Finding::skipped(CHECK, "it is unknown what serves: see nginx"));
         }
         Err(error) => findings.push(Finding::blocks(
             CHECK,
