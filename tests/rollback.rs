@@ -76,6 +76,18 @@ async fn it_never_goes_to_what_was_rolled_back_from() {
     assert_eq!(back(&world, "").await.unwrap(), "1");
 }
 
+/// As after `status` has said to deploy what served again, by its digest.
+#[tokio::test(start_paused = true)]
+async fn it_never_goes_to_what_serves_under_another_name() {
+    let world = world();
+    deploy(&world, "1").await;
+    let second = deploy(&world, "2").await;
+    let image = format!("registry.test/web@{}", second.digest).parse().unwrap();
+    let again = Request::new(image, "again".parse().unwrap()).forced();
+    at(&world).deploy(again).await.unwrap();
+    assert_eq!(back(&world, "").await.unwrap(), "1");
+}
+
 #[tokio::test(start_paused = true)]
 async fn it_never_goes_to_what_was_never_committed_and_twice_goes_further_back() {
     let world = world();

@@ -14,12 +14,12 @@ use crate::{duration, exit};
 const EXAMPLES: &str = "\
 Examples:
   bluegreen deploy --image-definitions imagedefinitions.json --nginx-conf /srv/nginx/conf.d/default.conf
-      What the usual shell script does, without a configuration file
+      Replace a deploy script: no configuration file needed
   bluegreen deploy web --image 123456789012.dkr.ecr.eu-west-1.amazonaws.com/web:42
       Deploy one application of ./bluegreen.toml
   bluegreen plan web --image …:42     Show each step and the nginx diff; touch nothing
-  bluegreen status                    What serves now, and what to type next
-  bluegreen rollback web              Back to the previous release";
+  bluegreen status                    Show what serves now and what to type next
+  bluegreen rollback web              Go back to the previous release";
 
 /// Zero-downtime blue/green deployment of Docker containers on a plain host.
 #[derive(Debug, Parser)]
@@ -42,28 +42,28 @@ pub(crate) struct Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
-    /// Configuration file [default: ./bluegreen.toml, then /etc/bluegreen/bluegreen.toml, where present]
+    /// Configuration file [default: ./bluegreen.toml, else /etc/bluegreen/bluegreen.toml]
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) config: Option<PathBuf>,
-    /// How to print: lines for people, or JSON Lines for machines with the report last
+    /// Output format: text for people, or JSON Lines with the report last
     #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = Output::Human)]
     pub(crate) output: Output,
-    /// Also write the report there as JSON, whatever the outcome (atomically, readable by its owner only)
+    /// Write the report as JSON to this file too, whatever the outcome (atomically, readable by its owner only)
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) report: Option<PathBuf>,
-    /// Where the journal and the locks are; one place for all who deploy here [default: /var/lib/bluegreen]
+    /// Directory of the journal and the locks, one for all users of this host [default: /var/lib/bluegreen]
     #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) state_dir: Option<PathBuf>,
-    /// Only warnings, errors and the verdict
+    /// Print only warnings, errors and the result
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
-    /// More detail: each check attempt, each warning's cause
+    /// Print more detail, such as each attempt of a check
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
-    /// Colours in the output for people
+    /// Whether to use colours in text output
     #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = When::Auto)]
     pub(crate) color: When,
-    /// No progress bar, also on a terminal
+    /// Show no progress bar on a terminal
     #[arg(long, global = true)]
     pub(crate) no_progress: bool,
 }
@@ -86,45 +86,45 @@ pub(crate) enum When {
 /// When to pull an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PullArg {
-    /// Ask the registry what the tag means now, and pull what is not here
+    /// Ask the registry what the tag means now, and pull the image if it is not on this host
     Always,
-    /// Take what is on this host; ask the registry only when it is not
+    /// Use the image on this host; ask the registry only if there is none
     Missing,
-    /// Take what is on this host or fail
+    /// Use the image on this host, or fail
     Never,
 }
 
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Look at this host and write a bluegreen.toml for it; over no file, and nothing else is touched
+    /// Inspect this host and write a bluegreen.toml for it; overwrites no file and changes nothing else
     #[command(after_help = INIT_EXAMPLES, args_conflicts_with_subcommands = true)]
     Init(InitArgs),
-    /// Start the new version beside the running one, check it, switch nginx over, retire the previous one
+    /// Start the new version beside the running one, check it, switch nginx to it, stop the previous one
     #[command(after_help = DEPLOY_EXAMPLES)]
     Deploy(Box<DeployArgs>),
-    /// Go back to the previous release: its recorded digest and options, by the same steps as a deploy
+    /// Go back to the previous release, with its recorded digest and options, by the steps of a deploy
     #[command(after_help = ROLLBACK_EXAMPLES)]
     Rollback(RollbackArgs),
-    /// What serves now, since when, what it can be rolled back to, and what to type next
+    /// Show what serves now, since when, what a rollback would go to, and what to type next
     Status(AppArgs),
-    /// Every run: what it was for, how it ended, and what clients saw of it
+    /// List the runs: what each deployed, how it ended, and what the availability probe measured
     History(HistoryArgs),
-    /// Ask the run that is at work to stop and roll back, and wait until it has
+    /// Ask the run in progress to stop and roll back, and wait until it has ended
     Cancel(CancelArgs),
-    /// Settle a run that was interrupted: undo it before its commit point, finish it after
+    /// Recover an interrupted run: roll it back if it was not committed, finish it if it was
     Recover(RunArgs),
-    /// Stop the previous release's container when the time for which it is kept warm is over
+    /// Stop the previous release's container once `retain.warm` is over
     Retire(RetireArgs),
-    /// What deploy would do, step by step, with the nginx diff; touches nothing
+    /// Show what deploy would do, step by step, with the nginx diff; touches nothing
     Plan(Box<InputArgs>),
-    /// Look at all that a deploy depends on, touch nothing, and say what would stop it and what to do about it
+    /// Check everything that a deploy depends on and say how to fix what would stop it; touches nothing
     #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor(Box<ImageArgs>),
-    /// Prepare nginx for the live switch
+    /// Prepare nginx for the live switch, check it, or undo that
     #[command(subcommand)]
     Nginx(NginxCommand),
-    /// Work on the configuration file
+    /// Check the configuration file
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Print a completion script for a shell
@@ -152,10 +152,10 @@ impl Command {
 
 const INIT_EXAMPLES: &str = "\
 Examples:
-  bluegreen init --stdout             What would be written, and what could not be carried over
-  bluegreen init                      From the containers, nginx and files of other tools that are found here
-  bluegreen init --from deploy.yml    From this file in place of those found: Compose, PM2 or Kamal
-  bluegreen init codedeploy           appspec.yml, buildspec.yml, the hook and the IAM policies";
+  bluegreen init --stdout             Show what would be written and what could not be carried over
+  bluegreen init                      Use the containers, nginx and other tools' files found here
+  bluegreen init --from deploy.yml    Use this Compose, PM2 or Kamal file instead
+  bluegreen init codedeploy           Write the files and IAM policies for CodeDeploy";
 
 const DEPLOY_EXAMPLES: &str = "\
 Examples:
@@ -163,29 +163,29 @@ Examples:
   bluegreen deploy web --image-definitions imagedefinitions.json --report /var/log/web-deploy.json
   bluegreen deploy web --image registry.example.com/web:42 --wait 10m
 
-In a CodeDeploy hook the id is taken from DEPLOYMENT_ID, the deadline from `timeout` in appspec.yml.";
+In a CodeDeploy hook, the id comes from DEPLOYMENT_ID and the deadline from `timeout` in appspec.yml.";
 
 const ROLLBACK_EXAMPLES: &str = "\
 Examples:
-  bluegreen rollback web                        What served before; once more goes further back
-  bluegreen rollback web --list                 What it could go back to
-  bluegreen rollback web --to 1a2b3c4d5e6f      That digest, or a deployment's id";
+  bluegreen rollback web                        To what served before; repeat to go further back
+  bluegreen rollback web --list                 List what it could go back to
+  bluegreen rollback web --to 1a2b3c4d5e6f      To this digest, or to a deployment's id";
 
 const DOCTOR_EXAMPLES: &str = "\
 Examples:
-  bluegreen doctor web                          What a deploy of web would meet, the image left out
-  bluegreen doctor web --image …:42             The registry, its token and the image too
-  bluegreen doctor web --output json            For a hook: exit code 10 when a deploy would be refused";
+  bluegreen doctor web                          Check everything but the image
+  bluegreen doctor web --image …:42             Check the registry, its credentials and the image too
+  bluegreen doctor web --output json            For scripts: exit code 10 when a deploy would fail";
 
 /// `init`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct InitArgs {
     #[command(subcommand)]
     pub(crate) command: Option<InitCommand>,
-    /// Only show what would be written
+    /// Show what would be written, and write nothing
     #[arg(long, visible_alias = "dry-run")]
     pub(crate) stdout: bool,
-    /// A file of Compose, PM2 or Kamal to read in place of those in this directory; may be given again
+    /// Read this Compose, PM2 or Kamal file instead of those in this directory; may be repeated
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) from: Vec<PathBuf>,
 }
@@ -193,7 +193,7 @@ pub(crate) struct InitArgs {
 /// `init …`.
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum InitCommand {
-    /// Write what CodeBuild and CodeDeploy need: appspec.yml, buildspec.yml, the hook and the least IAM policies
+    /// Write what CodeBuild and CodeDeploy need: appspec.yml, buildspec.yml, the hook and minimal IAM policies
     Codedeploy(InitCodedeployArgs),
 }
 
@@ -205,13 +205,13 @@ pub(crate) struct InitCodedeployArgs {
     /// Its image in ECR [default: the configuration's]
     #[arg(long, value_name = "REF")]
     pub(crate) image: Option<ImageRef>,
-    /// The bucket that revisions are in [default: CodePipeline's own]
+    /// The bucket of the revisions [default: CodePipeline's own]
     #[arg(long, value_name = "NAME")]
     pub(crate) bucket: Option<String>,
-    /// Write them there [default: this directory]
+    /// Directory to write the files to [default: this directory]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) dir: Option<PathBuf>,
-    /// Only show what would be written
+    /// Show what would be written, and write nothing
     #[arg(long, visible_alias = "dry-run")]
     pub(crate) stdout: bool,
 }
@@ -219,9 +219,9 @@ pub(crate) struct InitCodedeployArgs {
 /// Which application.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct AppArgs {
-    /// The application; may be left out when the configuration has only one
+    /// The application; optional if the configuration has only one
     pub(crate) app: Option<AppName>,
-    /// As given to `deploy`, when that was done without a configuration file; APP is needed then
+    /// As given to `deploy`, if that was used without a configuration file; requires APP
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "app")]
     pub(crate) nginx_conf: Option<PathBuf>,
 }
@@ -229,7 +229,7 @@ pub(crate) struct AppArgs {
 /// Which application and which image.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ImageArgs {
-    /// The application; may be left out when the configuration has only one, or the image definitions name one
+    /// The application; optional if the configuration has only one or the image definitions name it
     pub(crate) app: Option<AppName>,
     /// The image to deploy
     #[arg(long, value_name = "REF", conflicts_with = "image_definitions")]
@@ -237,13 +237,13 @@ pub(crate) struct ImageArgs {
     /// Take the image from this file: imagedefinitions.json (an array or a single object) or imageDetail.json
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) image_definitions: Option<PathBuf>,
-    /// Which entry of the image definitions, when there are several [default: APP]
+    /// The entry of the image definitions to use, if there are several [default: APP]
     #[arg(long, value_name = "NAME", requires = "image_definitions")]
     pub(crate) name: Option<String>,
-    /// nginx's own file that names <app>-3000 or <app>-4000, to be rewritten; no configuration file is needed then
+    /// The nginx file that names <app>-3000 or <app>-4000, to be rewritten; replaces the configuration file
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) nginx_conf: Option<PathBuf>,
-    /// When to pull [default: always]
+    /// When to pull the image [default: always]
     #[arg(long, value_enum, value_name = "WHEN")]
     pub(crate) pull: Option<PullArg>,
 }
@@ -253,10 +253,10 @@ pub(crate) struct ImageArgs {
 pub(crate) struct InputArgs {
     #[command(flatten)]
     pub(crate) what: ImageArgs,
-    /// What this deployment is known by; the same id twice is one deployment [default: CodeDeploy's, or a new one]
+    /// The id of this deployment; the same id twice is one deployment [default: CodeDeploy's, or a new one]
     #[arg(long, value_name = "ID")]
     pub(crate) deployment_id: Option<DeploymentId>,
-    /// Deploy although everything is already at this version
+    /// Deploy even if this version serves already
     #[arg(long)]
     pub(crate) force: bool,
 }
@@ -264,14 +264,14 @@ pub(crate) struct InputArgs {
 /// How long a run may wait and take.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct TimeArgs {
-    /// Wait that long for another run on this application to end, as 90s or 10m
+    /// Wait this long for another run of this application to end, such as 90s or 10m
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, conflicts_with = "no_wait")]
     pub(crate) wait: Option<Duration>,
-    /// Refuse at once when another run is at work on this application; this is the default
+    /// Refuse at once when another run of this application is in progress; this is the default
     #[arg(long)]
     pub(crate) no_wait: bool,
-    /// Cancel and roll back when it is not committed after that long [default: in a CodeDeploy hook, its own limit less
-    /// the time that a drain and a stop may take]
+    /// Roll back if the run is not committed after this long [default: in a CodeDeploy hook, its own limit less
+    /// the time for a drain and a stop]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub(crate) deadline: Option<Duration>,
 }
@@ -290,10 +290,10 @@ pub(crate) struct DeployArgs {
 pub(crate) struct RollbackArgs {
     #[command(flatten)]
     pub(crate) run: RunArgs,
-    /// Not the release before, but this one: a deployment's id, a digest or its first twelve digits
+    /// Go back to this release: a deployment's id, a digest, or a digest's first twelve digits
     #[arg(long, value_name = "DEPLOYMENT|DIGEST")]
     pub(crate) to: Option<Goal>,
-    /// Only show what it could go back to, newest first; touch nothing
+    /// List the releases it could go back to, newest first; touches nothing
     #[arg(long, conflicts_with_all = ["to", "deployment_id", "wait", "no_wait", "deadline"])]
     pub(crate) list: bool,
 }
@@ -303,7 +303,7 @@ pub(crate) struct RollbackArgs {
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) app: AppArgs,
-    /// What this run is known by [default: a new one]
+    /// The id of this run [default: a new one]
     #[arg(long, value_name = "ID")]
     pub(crate) deployment_id: Option<DeploymentId>,
     #[command(flatten)]
@@ -318,7 +318,7 @@ pub(crate) struct HistoryArgs {
     /// Show the journal itself, record by record
     #[arg(long)]
     pub(crate) journal: bool,
-    /// Show so many of the newest; 0 shows all
+    /// Show at most this many, the newest; 0 shows all
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub(crate) limit: usize,
 }
@@ -328,7 +328,7 @@ pub(crate) struct HistoryArgs {
 pub(crate) struct CancelArgs {
     #[command(flatten)]
     pub(crate) app: AppArgs,
-    /// Wait that long for it to end, as 90s or 10m
+    /// Wait this long for it to end, such as 90s or 10m
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "10m")]
     pub(crate) wait: Duration,
 }
@@ -338,7 +338,7 @@ pub(crate) struct CancelArgs {
 pub(crate) struct InstallArgs {
     #[command(flatten)]
     pub(crate) nginx: NginxArgs,
-    /// Take this line over, too: a `proxy_pass` that leads to the application where it runs now. May be repeated
+    /// Take over this `proxy_pass` too, which leads to where the application runs now; may be repeated
     #[arg(long = "line", value_name = "FILE:LINE")]
     pub(crate) lines: Vec<ChosenLine>,
 }
@@ -348,7 +348,7 @@ pub(crate) struct InstallArgs {
 pub(crate) struct NginxArgs {
     #[command(flatten)]
     pub(crate) app: AppArgs,
-    /// Only show what would be changed; touch nothing
+    /// Show what would be changed, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
 }
@@ -358,10 +358,10 @@ pub(crate) struct NginxArgs {
 pub(crate) struct RetireArgs {
     #[command(flatten)]
     pub(crate) app: AppArgs,
-    /// Also when its time is not over yet
+    /// Stop it even if `retain.warm` is not over yet
     #[arg(long)]
     pub(crate) now: bool,
-    /// Wait that long for another run on this application to end, as 90s or 10m
+    /// Wait this long for another run of this application to end, such as 90s or 10m
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub(crate) wait: Option<Duration>,
 }
@@ -369,19 +369,19 @@ pub(crate) struct RetireArgs {
 /// `nginx …`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum NginxCommand {
-    /// Show the diff, write the include files, take over each line that leads to the application, test, apply; put back
-    /// on failure. Clients and the application see no difference, or it is refused
+    /// Write the include files and take over each line that leads to the application; show the diff, test, reload. What
+    /// clients and the application see stays the same, or nothing is changed. Everything is restored on failure
     Install(InstallArgs),
-    /// Take all of it out again: your lines as they were, naming what serves, the files go; put back on failure
+    /// Undo the install: restore your lines, naming what serves now, and remove the files; restored on failure
     Remove(NginxArgs),
-    /// Say whether this nginx can switch live, why not, and what to change; touches nothing
+    /// Say whether this nginx can switch, and if not, why and what to change; touches nothing
     Check(AppArgs),
 }
 
 /// `config …`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// Read the configuration and report everything that is wrong with it
+    /// Read the configuration and report all its errors
     Check,
 }
 

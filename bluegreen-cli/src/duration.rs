@@ -9,9 +9,11 @@ const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_0
 
 /// Why a text is no duration, with what would have been one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{problem}")]
+#[error("{problem}{}", instead.iter().map(|instead| format!(": {instead}")).collect::<String>())]
 pub(crate) struct DurationError {
-    problem: String,
+    pub(crate) problem: String,
+    /// What to write, where that can be said.
+    pub(crate) instead: Option<String>,
 }
 
 /// What is accepted, in words.
@@ -23,15 +25,17 @@ pub(crate) const EXPECTED: &str = "a duration like \"500ms\", \"30s\", \"10m\" o
 ///
 /// When a unit is missing or unknown, or the value does not fit into 64 bits of milliseconds.
 pub(crate) fn parse(text: &str) -> Result<Duration, DurationError> {
-    let error = |problem: String| Err(DurationError { problem });
+    let error = |problem: String, instead: String| Err(DurationError { problem, instead: Some(instead) });
+    let expected = || format!("expected {EXPECTED}");
     let mut rest = text.trim();
     if rest.is_empty() {
-        return error(format!("empty: expected {EXPECTED}"));
+        return error("empty".to_owned(), expected());
     }
     if rest.bytes().all(|byte| byte.is_ascii_digit()) {
-        return error(format!(
-            "{rest:?} has no unit: write \"{rest}s\" for seconds, \"{rest}ms\" for milliseconds"
-        ));
+        return error(
+            format!("{rest:?} has no unit"),
+            format!("write \"{rest}s\" for seconds, \"{rest}ms\" for milliseconds"),
+        );
     }
     let mut total: u64 = 0;
     let mut largest = UNITS.len();
@@ -41,25 +45,26 @@ pub(crate) fn parse(text: &str) -> Result<Duration, DurationError> {
         let letters = tail.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(letters);
         let Some(index) = UNITS.iter().position(|(name, _)| *name == unit) else {
-            return error(match suggestion(unit) {
-                Some(right) if !number.is_empty() => {
-                    format!("{text:?} has an unknown unit {unit:?}: write \"{number}{right}\"")
-                }
-                _ => format!("{text:?} is not a duration: expected {EXPECTED}"),
-            });
+            return match suggestion(unit).filter(|_| !number.is_empty()) {
+                Some(right) => error(
+                    format!("{text:?} has an unknown unit {unit:?}"),
+                    format!("write \"{number}{right}\""),
+                ),
+                None => error(format!("{text:?} is not a duration"), expected()),
+            };
         };
         // Each unit once and in falling order: `5s1m` is more likely a slip than a wish.
         if largest != UNITS.len() && index <= largest {
-            return error(format!("{text:?} has its units out of order: expected {EXPECTED}"));
+            return error(format!("{text:?} has its units out of order"), expected());
         }
         largest = index;
         let value = number.parse::<u64>().ok().and_then(|value| value.checked_mul(UNITS[index].1));
         match value.and_then(|value| total.checked_add(value)) {
             Some(sum) => total = sum,
             None if number.is_empty() => {
-                return error(format!("{text:?} is not a duration: expected {EXPECTED}"));
+                return error(format!("{text:?} is not a duration"), expected());
             }
-            None => return error(format!("{text:?} is too long")),
+            None => return Err(DurationError { problem: format!("{text:?} is too long"), instead: None }),
         }
         rest = tail;
     }

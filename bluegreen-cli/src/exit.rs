@@ -76,16 +76,18 @@ impl Exit {
     /// One line for the help and the manual.
     pub(crate) const fn meaning(self) -> &'static str {
         match self {
-            Self::Success => "committed: the candidate serves (or: what was asked is done)",
+            Self::Success => "done: the candidate serves, or the command did what it was asked to do",
             Self::Unexpected => "unexpected error",
-            Self::Usage => "wrong usage, configuration or input file; nothing touched",
-            Self::Refused => "refused; nothing touched, what served before serves",
+            Self::Usage => "invalid usage, configuration or input file; nothing touched",
+            Self::Refused => "refused; nothing touched, the same release serves as before",
             Self::RolledBack => "failed and rolled back; the previous release serves",
             Self::Cancelled => "cancelled and rolled back; the previous release serves",
-            Self::Stuck => "stuck: neither forward nor back, a person is needed",
+            Self::Stuck => {
+                "stuck: the run could be neither finished nor rolled back, manual action is needed"
+            }
             Self::Unretired => "the candidate serves, but the previous release is not fully retired",
-            Self::Degraded => "status: clients are answered, or should be, and something needs a person",
-            Self::NotServing => "status: clients are not answered",
+            Self::Degraded => "status: degraded; something needs attention",
+            Self::NotServing => "status: not serving; requests fail",
         }
     }
 }

@@ -41,7 +41,7 @@ pub(crate) fn failure(command: &'static str, failure: &Failure, target: &Target)
     let mut causes = causes_of(failure);
     causes.dedup();
     if let Aftermath::Stuck { step, error } = &failure.aftermath {
-        causes.push(format!("and {step} could not be taken back or finished: {error}"));
+        causes.push(format!("and {step} could be neither undone nor finished: {error}"));
     }
     let details = match &failure.cause {
         Cause::Proxy(ProxyError::Broken { output }) => printed(output),
@@ -61,7 +61,7 @@ pub(crate) fn failure(command: &'static str, failure: &Failure, target: &Target)
         clients: failure.receipt.iter().flat_map(receipt::lines).collect(),
         // Nothing is looked at for a refusal. A run that had begun owes an answer, also when it has none.
         serving: match &failure.serving {
-            None => failure.deployment.as_ref().map(|_| "this could not be told".to_owned()),
+            None => failure.deployment.as_ref().map(|_| "unknown".to_owned()),
             Some(now) => Some(serving(now)),
         },
     };
@@ -111,7 +111,7 @@ pub(crate) fn serving(now: &ServingNow) -> String {
         text.push_str(&format!(", deployment {deployment}"));
     }
     if !now.running {
-        text.push_str("; ITS CONTAINER DOES NOT RUN");
+        text.push_str("; ITS CONTAINER IS NOT RUNNING");
     }
     text
 }
@@ -121,10 +121,10 @@ pub(crate) fn earlier(earlier: &Earlier) -> String {
     let Earlier { deployment, image, digest, .. } = earlier;
     let mut text = format!("{image} ({}), deployment {deployment}", short(digest));
     if earlier.adopted {
-        text.push_str(", made by somebody else");
+        text.push_str(", not created by bluegreen");
     }
     if !earlier.here {
-        text.push_str("; its image is not on this host and would be pulled");
+        text.push_str("; its image is not on this host and has to be pulled");
     }
     text
 }
@@ -177,7 +177,7 @@ pub(crate) fn is_here(command: &str, failure: &Failure, target: &Target) -> Opti
         Cause::Registry(RegistryError::ImageNotFound { .. } | RegistryError::AccessDenied { .. })
     );
     let next = || remedy::again(command, target, &["--pull", "missing"]);
-    asked.then(next).map(|next| next.saying("the image is on this host: take that one"))
+    asked.then(next).map(|next| next.saying("the image is on this host: deploy that one"))
 }
 
 /// What to do about a run that its own deadline stopped: ask for twice the time.
@@ -185,10 +185,10 @@ pub(crate) fn too_short(command: &str, deadline: &Deadline, target: &Target) -> 
     match deadline.set_by {
         SetBy::Option => {
             let longer = duration::format(deadline.within.saturating_mul(2));
-            remedy::again(command, target, &["--deadline", &longer]).saying("if it only needs longer")
+            remedy::again(command, target, &["--deadline", &longer]).saying("if it only needs more time")
         }
         SetBy::Hook(limit) => Next::todo(format!(
-            "if it only needs longer, raise `timeout` of this hook in appspec.yml, from {} to {}",
+            "if it only needs more time, raise this hook's `timeout` in appspec.yml from {} to {}",
             limit.as_secs(),
             limit.as_secs().saturating_mul(2)
         )),

@@ -56,7 +56,7 @@ enum Problem {
     Empty,
     #[error("not UTF-8 from byte {0} on, expected JSON in UTF-8")]
     NotText(usize),
-    #[error("no valid JSON at line {line}, column {column}: {reason}")]
+    #[error("invalid JSON at line {line}, column {column}: {reason}")]
     Malformed { line: usize, column: usize, reason: String },
     #[error("{found} at the top, expected {SHAPES}")]
     Shape { found: &'static str },
@@ -320,6 +320,6 @@ mod tests {
         large.as_file().set_len(MAX_BYTES + 1).unwrap();
         assert!(of(large.path()).contains("100 KB"));
         large.as_file().set_len(MAX_BYTES).unwrap();
-        assert!(of(large.path()).contains("no valid JSON"), "NUL bytes are no JSON");
+        assert!(of(large.path()).contains("invalid JSON"), "NUL bytes are no JSON");
     }
 }

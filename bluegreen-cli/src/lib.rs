@@ -31,6 +31,7 @@ mod size;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser as _;
 use clap::error::ErrorKind;
@@ -38,30 +39,34 @@ use clap::error::ErrorKind;
 use exit::Exit;
 use output::{Explained, Next, Out, Verdict};
 
-/// How long a reader of no command may take.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
+/// How long the end of a command that changes something waits for a reader that takes nothing.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The same of a command that only looks: somebody reads page by page, and a signal ends it.
+const PATIENCE_OF_A_LOOK: Duration = Duration::from_hours(24);
 
 /// The whole command: reads the process's arguments and environment and says how it ends.
 pub fn run() -> ExitCode {
     let arguments: Vec<OsString> = env::arguments().collect();
-    match args::Cli::try_parse_from(&arguments) {
-        Ok(cli) => commands::execute(cli, env::Environment::read()).into(),
+    let (exit, patience) = match args::Cli::try_parse_from(&arguments) {
+        Ok(cli) => {
+            let patience = if cli.command.changes() { PATIENCE } else { PATIENCE_OF_A_LOOK };
+            (commands::execute(cli, env::Environment::read()), patience)
+        }
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             // A reader that has gone away is no error.
             error.print().ok();
-            Exit::Success.into()
+            (Exit::Success, PATIENCE)
         }
         Err(error) if wants_json(&arguments) => {
-            let out = Out::for_machines();
-            let exit = misused(&error).deliver(&out, None);
-            Out::finish(PATIENCE);
-            exit.into()
+            (misused(&error).deliver(&Out::for_machines(), None), PATIENCE)
         }
         Err(error) => {
             error.print().ok();
-            Exit::Usage.into()
+            (Exit::Usage, PATIENCE)
         }
-    }
+    };
+    Out::finish(patience);
+    exit.into()
 }
 
 /// Whether a machine reads the answer, as far as that can be told of what could not be understood.

@@ -90,11 +90,11 @@ pub(crate) enum SettingsError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Input(#[from] InputError),
-    #[error("there is no configuration file: looked for {} and {}", config::DEFAULT_PATHS[0], config::DEFAULT_PATHS[1])]
+    #[error("no configuration file found; looked for {} and {}", config::DEFAULT_PATHS[0], config::DEFAULT_PATHS[1])]
     NoConfig,
     #[error("the configuration has no application {wanted}; it has {}", names.join(", "))]
     UnknownApp { wanted: String, names: Vec<String>, nearest: Option<String> },
-    #[error("the configuration has several applications ({}): say which", names.join(", "))]
+    #[error("the configuration has several applications ({}): name one of them", names.join(", "))]
     WhichApp { names: Vec<String> },
     #[error("there is no image to deploy for {app}")]
     NoImage { app: AppName },
@@ -119,15 +119,15 @@ impl SettingsError {
     pub(crate) fn hint(&self) -> Option<Next> {
         let text = match self {
             Self::Config(_) | Self::Input(_) | Self::ConfPath { .. } => return None,
-            Self::NoConfig => {
-                "name one with --config, or give --nginx-conf FILE as the shell script does".to_owned()
-            }
+            Self::NoConfig => "name a file with --config, or create one with bluegreen init".to_owned(),
             Self::UnknownApp { nearest, .. } => format!("did you mean {}?", nearest.as_deref()?),
-            Self::WhichApp { names } => format!("put its name behind the verb, as {}", names.first()?),
+            Self::WhichApp { names } => {
+                format!("add the application's name to the command, for example {}", names.first()?)
+            }
             Self::NoImage { .. } => {
                 "give --image REF or --image-definitions FILE, or `image` in the configuration".to_owned()
             }
-            Self::NoName | Self::BadName { .. } => "put the application's name behind the verb".to_owned(),
+            Self::NoName | Self::BadName { .. } => "add the application's name to the command".to_owned(),
         };
         Some(Next::todo(text))
     }
@@ -149,7 +149,7 @@ pub(crate) fn target(global: &Global, args: &AppArgs) -> Result<Target, Settings
         return remembered(global, &app, None).unwrap_or(Err(SettingsError::NoConfig));
     };
     let read = config::load_one(&path, &app).map_err(SettingsError::from).and_then(|config| {
-        let app = choose(&config, Some(&app))?.clone();
+        let app = config.apps.get(&app).cloned().ok_or_else(|| unknown_app(&app, config::names(&path)))?;
         Ok(within(global, &path, config, app))
     });
     let Err(error) = &read else { return read };
@@ -212,7 +212,9 @@ fn remembered(
     let is_broken = instead_of.filter(|(_, error)| !matches!(error, SettingsError::UnknownApp { .. }));
     if let (Ok(target), Some((path, error))) = (&mut target, is_broken) {
         let path = path.display();
-        target.notes.push(format!("{path} cannot be used ({error}): what {app} was deployed with counts"));
+        target.notes.push(format!(
+            "{path} cannot be used ({error}); using the settings that {app} was last deployed with"
+        ));
     }
     Some(target)
 }
@@ -247,7 +249,7 @@ pub(crate) fn deployment(global: &Global, input: &ImageArgs) -> Result<(Target, 
         if let Some(path) = config::locate(None) {
             let path = path.display();
             target.notes.push(format!(
-                "{path} is not read: --nginx-conf without --config says all; to use it: --config {path}"
+                "{path} is ignored because --nginx-conf was given; to use it as well, add --config {path}"
             ));
         }
         return Ok((target, image));
@@ -341,12 +343,12 @@ impl std::fmt::Display for Warning {
 }
 
 pub(crate) const OPEN_PORTS: Warning = Warning {
-    found: "the containers' ports are open to every network, past the host's firewall",
+    found: "the containers' ports are open to every network, bypassing the host's firewall",
     safer: "`publish = \"127.0.0.1\"` in bluegreen.toml",
 };
 
 fn choose<'c>(config: &'c Config, wanted: Option<&AppName>) -> Result<&'c App, SettingsError> {
-    let names = || config.apps.keys().map(ToString::to_string).collect::<Vec<_>>();
+    let names = || config.apps.keys().map(ToString::to_string).collect();
     let Some(wanted) = wanted else {
         let mut apps = config.apps.values();
         return match (apps.next(), apps.next()) {
@@ -354,11 +356,14 @@ fn choose<'c>(config: &'c Config, wanted: Option<&AppName>) -> Result<&'c App, S
             _ => Err(SettingsError::WhichApp { names: names() }),
         };
     };
-    config.apps.get(wanted).ok_or_else(|| {
-        let names = names();
-        let nearest = nearest::name(wanted.as_str(), names.iter().map(String::as_str)).map(str::to_owned);
-        SettingsError::UnknownApp { wanted: wanted.to_string(), names, nearest }
-    })
+    config.apps.get(wanted).ok_or_else(|| unknown_app(wanted, config.apps.keys().cloned()))
+}
+
+/// An application that the configuration does not have, and those that it has.
+fn unknown_app(wanted: &AppName, names: impl IntoIterator<Item = AppName>) -> SettingsError {
+    let names: Vec<String> = names.into_iter().map(|name| name.to_string()).collect();
+    let nearest = nearest::name(wanted.as_str(), names.iter().map(String::as_str)).map(str::to_owned);
+    SettingsError::UnknownApp { wanted: wanted.to_string(), names, nearest }
 }
 
 /// The file as a whole path: the working directory is not the same when nginx's container is looked into.

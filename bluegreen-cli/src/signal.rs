@@ -27,10 +27,10 @@ async fn watch(mut stream: Signal, name: &'static str, cancel: CancellationToken
     while stream.recv().await.is_some() {
         if cancel.is_cancelled() {
             out.say(&format!(
-                "{name}: already stopping; killing this process now would leave the run unsettled"
+                "{name}: already stopping; killing this process now would leave the run unfinished"
             ));
         } else {
-            out.say(&format!("{name}: stopping; what is not committed is rolled back"));
+            out.say(&format!("{name}: stopping; a run that is not committed is rolled back"));
             cancel.cancel();
         }
     }

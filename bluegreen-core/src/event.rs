@@ -12,7 +12,7 @@ use crate::plan::Step;
 use crate::port::{Holder, InFlight, PullProgress};
 use crate::state::Verb;
 
-/// Is told what happens. Called from the run itself: it must neither block nor panic.
+/// Receives an event. Called from the run itself: it must neither block nor panic.
 pub trait Observer: fmt::Debug + Send + Sync + 'static {
     /// Something happened.
     fn on_event(&self, event: &Event);
@@ -32,9 +32,9 @@ impl Observer for Silent {
 #[serde(tag = "event", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Event {
-    /// Somebody else is at work; this run waits for its turn.
+    /// Another run is in progress; this one waits for its turn.
     Waiting {
-        /// Who, when that can be told.
+        /// Who, if known.
         holder: Option<Holder>,
     },
     /// An unfinished earlier run is being settled first.
@@ -118,7 +118,7 @@ pub enum Event {
         /// Which.
         step: Step,
     },
-    /// What clients saw of the run.
+    /// What the availability probe measured.
     Receipt {
         /// What.
         receipt: Receipt,

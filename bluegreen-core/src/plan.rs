@@ -56,7 +56,7 @@ pub const PLAN: [Step; 8] = [
 pub enum Undo {
     /// Remove the candidate, or stop it again when an earlier deployment had made and kept it.
     RemoveCandidate,
-    /// Send new requests to what served before, and let go of the candidate.
+    /// Send new requests to what served before, and drain the candidate.
     SwitchBack,
 }
 
@@ -106,11 +106,11 @@ impl Step {
             (Self::Gate, _) => format!("wait until {name} is healthy"),
             (Self::Switch, _) => format!("send new requests to {color} at {}", slot.endpoint),
             (Self::Verify, _) => {
-                format!("prove through the proxy that {color} answers; from here on only forward")
+                format!("prove through the proxy that {color} answers; this is the commit point")
             }
             (Self::Drain, Some(previous)) => format!("wait until nothing is in flight to {}", previous.name),
             (Self::Retire, Some(previous)) => format!("stop {}", previous.name),
-            (Self::Drain | Self::Retire, None) => "nothing: there is no previous release".to_owned(),
+            (Self::Drain | Self::Retire, None) => "nothing to do: there is no previous release".to_owned(),
         }
     }
 }

@@ -31,7 +31,7 @@ pub enum Record {
         candidate: Box<Release>,
         /// The colour that serves now, if any does.
         previous: Option<Color>,
-        /// What serves now, when somebody else made it: enough to bring it back. Since version 2 of the journal.
+        /// What serves now, if bluegreen did not create it: enough to bring it back. Since version 2 of the journal.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         adopted: Option<Box<Release>>,
     },
@@ -69,7 +69,7 @@ pub enum Record {
         /// Why, for a person.
         error: String,
     },
-    /// What clients saw of the run. History: nothing is decided by it, and a run may be without it.
+    /// What the availability probe measured. History: nothing is decided by it, and a run may lack it.
     Receipt {
         /// What.
         receipt: Receipt,
@@ -152,7 +152,7 @@ pub struct Run {
     pub candidate: Release,
     /// The colour that served when it began.
     pub previous: Option<Color>,
-    /// What served when it began, when somebody else had made it.
+    /// What served when it began, if bluegreen had not created it.
     pub adopted: Option<Release>,
     /// When it began.
     pub began: Timestamp,
@@ -174,7 +174,7 @@ pub struct Run {
     pub failure: Option<(Step, String)>,
     /// The undo that failed and why.
     pub stuck: Option<(Step, String)>,
-    /// What clients saw of it, when somebody looked.
+    /// What the availability probe measured, if it ran.
     pub receipt: Option<Receipt>,
     /// How it ended, when it did.
     pub outcome: Option<Outcome>,
@@ -230,7 +230,7 @@ impl AppState {
     ///
     /// # Errors
     ///
-    /// When a record cannot follow the ones before it: then nobody may guess what the journal means.
+    /// When a record cannot follow the ones before it: then the journal's meaning must not be guessed.
     pub fn replay(entries: &[Entry]) -> Result<Self, IllegalRecord> {
         let mut state = Self::default();
         for entry in entries {
@@ -255,8 +255,8 @@ impl AppState {
         self.runs.iter().rfind(|run| run.is_serving()).map(|run| &run.candidate)
     }
 
-    /// The release that a colour's place was last given for good, apart from the run that is open, by us or by somebody
-    /// else whose place we took.
+    /// The release that was last committed in a colour's slot, or that bluegreen took over there; the run that is open does
+    /// not count.
     pub fn release_in(&self, color: Color) -> Option<&Release> {
         let given = self.runs.iter().flat_map(|run| {
             let settled = run.outcome.is_some() && run.is_serving();

@@ -59,7 +59,7 @@ fn an_entrypoint_that_does_not_exist_is_refused_with_the_runtimes_words() {
             "start failed",
             "/no/such/program",
             "no such file or directory",
-            "to do: mend the container's settings",
+            "to do: fix the container's settings",
         ],
     );
     stage.configure("command = [\"no-such-command\"]");

@@ -201,7 +201,7 @@ fn a_network_that_is_missing_is_made_and_one_whose_name_is_there_twice_is_refuse
     let image = stage.image("v3", &AppImage::version("v3"));
     let ran = stage.watched(&["v2"], || stage.bluegreen(&["deploy", "--image", &image]));
     let twice = format!("network {twin} cannot be used: there are 2 networks of that name");
-    ran.expect(20).says(&[&twice, "remove all but one by its id", "next: docker network ls", "app:v2"]);
+    ran.expect(20).says(&[&twice, "remove all but one by", "next: docker network ls", "app:v2"]);
     stage.serves("v2");
     assert_eq!(stage.containers(&[]).len(), 1, "the candidate is left");
 }
@@ -219,7 +219,7 @@ fn a_configuration_that_is_wrong_is_shown_with_its_line_before_anything_is_touch
         ("memroy = \"1g\"", &["memroy", "memory"][..]),
         ("memory = \"lots\"", &["lots"]),
         ("health = { http = \"health\" }", &["\"health\" is not a path"]),
-        ("health = { deadline = \"0s\" }", &["nothing can become healthy in no time"]),
+        ("health = { deadline = \"0s\" }", &["zero leaves no time to become healthy"]),
         ("[app.WEB", &[]),
     ] {
         write(&path, &format!("{}\n{}\n", sound.trim_end(), line.replace("WEB", &stage.app)));
@@ -262,7 +262,7 @@ fn on_full_disk(stage: &Stage, state: &Path, pages: u64, arguments: &[&str]) -> 
 fn a_state_directory_that_is_full_or_no_directory_is_refused_before_anything_is_touched() {
     let stage = Stage::with_v1(Kind::HostLive);
     let image = stage.image("v2", &AppImage::version("v2"));
-    let check = "to do: check the state directory: it must be writable and have room";
+    let check = "to do: check the state directory: it must be writable and have free space";
     let empty = stage.dir().join("empty");
     std::fs::create_dir(&empty).expect("a directory");
     let mut command = on_full_disk(&stage, &empty, 0, &["deploy", "--image", &image]);

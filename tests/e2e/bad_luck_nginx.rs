@@ -56,7 +56,7 @@ fn a_configuration_that_was_broken_before_we_came_is_refused_with_nginx_own_word
             "the proxy's configuration does not pass its own test",
             "unknown directive \"listne\"",
             "broken.conf:2",
-            "to do: mend nginx's own configuration",
+            "to do: fix nginx's own configuration",
         ];
         stage.refuses(&mut stage.command(&["deploy", "--image", &image]), &says);
         // And it is not reloaded by us: what nginx runs with is not what lies there.
@@ -100,7 +100,7 @@ fn a_server_without_our_line_is_refused_with_what_puts_it_there() {
     stage.nginx.write_conf("site.conf", &server).expect("a file");
     reload(&stage);
     stage.refuses(&mut stage.command(&["deploy", "--image", &image]), &["bluegreen nginx install"]);
-    // The advice is right: with it, it works.
+    // The advice is valid: with it, it works.
     stage.bluegreen(&["nginx", "install"]).expect(0);
     assert_ne!(sound, std::fs::read_to_string(&site).expect("the site"));
     stage.watched(&["v1", "v2"], || stage.bluegreen(&["deploy", "--image", &image]).expect(0));

@@ -81,7 +81,7 @@ fn everything_that_is_wrong_is_told_at_once_with_its_remedy() {
     assert!(result["findings"].as_array().expect("findings").iter().all(with_remedy), "{result:#}");
     stage.bluegreen(&["doctor"]).expect(10).says(&[
         "FAIL nginx",
-        "to do: mend nginx's own configuration",
+        "to do: fix nginx's own configuration",
         "next: ",
     ]);
     // Docker does not answer: what depends on it is not called wrong.
@@ -100,11 +100,11 @@ fn a_run_that_is_at_work_or_was_cut_off_is_told() {
     let mut run = Running::deploy(&stage, &slow, &["--deployment-id", "d-cut"]);
     run.until("step-started", Some("gate"));
     let doctor = || stage.bluegreen(&["doctor", "--image", &slow]);
-    doctor().expect(10).says(&["deploy d-cut (pid ", "is at work", "bluegreen cancel"]);
+    doctor().expect(10).says(&["deploy d-cut (pid ", "is in progress", "bluegreen cancel"]);
     run.signal("KILL");
     run.end();
-    doctor().expect(0).says(&["warn runs", "deploy d-cut is not settled", "bluegreen recover"]);
+    doctor().expect(0).says(&["warn runs", "deploy d-cut is unfinished", "bluegreen recover"]);
     stage.bluegreen(&["recover"]).expect(0);
-    doctor().expect(0).says(&["and no run is unsettled"]);
+    doctor().expect(0).says(&["and no run is unfinished"]);
     stage.serves("v1");
 }

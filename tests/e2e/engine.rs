@@ -94,7 +94,7 @@ impl OnEngine {
             return self.settled(of);
         }
         eprintln!("{of}: Docker holds the port for nobody");
-        ran.expect(20).says(&["if nobody has", "systemctl restart docker"]);
+        ran.expect(20).says(&["if nothing does", "systemctl restart docker"]);
         self.settled(of);
         self.engine.down("TERM");
         self.engine.up().expect("it starts again");
@@ -140,7 +140,7 @@ fn an_engine_that_goes_down_while_nobody_is_at_work_comes_back_with_what_served(
         // Docker starts what ran, and not what we had stopped. But Docker 20.10 leaves that stopped too when it was
         // killed while its containers ran on.
         if how == "KILL" && on.running().is_empty() {
-            on.stage.bluegreen(&["status"]).expect(51).says(&["DOES NOT RUN"]);
+            on.stage.bluegreen(&["status"]).expect(51).says(&["IS NOT RUNNING"]);
         } else {
             on.settled(how);
         }

@@ -38,7 +38,7 @@ fn a_user_of_the_docker_group_has_the_same_lock_or_is_refused() {
     let state = stage.dir().join("state").display().to_string();
     let closed = stage.as_docker_user(&["deploy", "--image", &v3]).expect(10);
     let closed = closed.says(&[
-        "is not open to this user",
+        "this user may not use the state directory",
         &state,
         "nothing touched",
         "to do: sudo install -d -m 2770 -g docker",
@@ -50,7 +50,7 @@ fn a_user_of_the_docker_group_has_the_same_lock_or_is_refused() {
     let next = next.replace("chgrp -R docker", &format!("chgrp -R {group}"));
     process::output("sh", ["-c", &next]).expect("it can be typed");
     let busy = stage.as_docker_user(&["deploy", "--image", &v3]).expect(10);
-    busy.says(&["another run is at work", "deploy d-root", "nothing touched"]);
+    busy.says(&["another run of this application is in progress", "deploy d-root", "nothing touched"]);
     first.end().expect(0);
     stage.serves("v2");
     // What root writes from now on is for both, and for nobody else.

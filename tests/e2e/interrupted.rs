@@ -136,7 +136,7 @@ fn a_second_signal_does_not_cut_a_rollback_short() {
         }
         run.end()
     });
-    ran.expect(21).says(&["stopping; what is not committed is rolled back", "stopped on request"]);
+    ran.expect(21).says(&["stopping; a run that is not committed is rolled back", "stopped on request"]);
     assert_eq!(stage.containers(&[]).len(), 1);
     turns.settled_on(0, "signals");
 }
@@ -157,7 +157,7 @@ fn sigkill_at_each_step_is_settled_by_simply_the_next_deploy_and_loses_no_reques
         turns.stage.bluegreen(&["status"]).expect(50).says(&["UNFINISHED", "next: bluegreen recover"]);
         let candidate = turns.candidate();
         let next = turns.stage.bluegreen(&["deploy", "--image", &turns.images[candidate]]).expect(0);
-        let next = next.says(&["which was cut off"]);
+        let next = next.says(&["which was interrupted"]);
         assert!(!next.err.contains("error:"), "{of}\n{}", next.err);
         turns.settled_on(candidate, &of);
         let status = turns.stage.bluegreen(&["status"]).expect(0);
@@ -234,7 +234,7 @@ fn a_deadline_that_runs_out_in_the_gate_takes_the_deploy_back_and_says_so() {
     stage.configure("[app.WEB.health]\nhttp = \"/health\"\ndeadline = \"60s\"\nattempt_timeout = \"60s\"");
     let bad = stage.image_with("v2", &[("HEALTH", "hang")]);
     let ran = stage.watched(&["v1"], || stage.bluegreen(&["deploy", "--image", &bad, "--deadline", "3s"]));
-    ran.expect(21).says(&["the deadline of 3", "is over", "serving now: blue", "app:v1", "next: "]);
+    ran.expect(21).says(&["the deadline of 3", "has passed", "serving now: blue", "app:v1", "next: "]);
     stage.serves("v1");
     assert_eq!(stage.containers(&[]), [stage.place("blue")], "the candidate is left");
 }
@@ -291,16 +291,26 @@ fn a_second_deploy_is_refused_at_once_with_who_is_at_work_or_waits_for_its_turn(
 
     let second = stage.bluegreen(&["deploy", "--image", &v3]).expect(10);
     let pid = format!("pid {} on ", first.pid());
-    let says =
-        ["another run is at work", "deploy d-first", &pid, "since 20", "nothing touched", "--wait 10m"];
+    let says = [
+        "another run of this application is in progress",
+        "deploy d-first",
+        &pid,
+        "since 20",
+        "nothing touched",
+        "--wait 10m",
+    ];
     let second = second.says(&says);
     assert!(!second.err.contains("serving now"), "{}", second.err);
     // The same for the other verbs that change something; those that only look are answered.
     for verb in [&["rollback"][..], &["recover"]] {
-        stage.bluegreen(verb).expect(10).says(&["another run is at work", "deploy d-first", &pid]);
+        stage.bluegreen(verb).expect(10).says(&[
+            "another run of this application is in progress",
+            "deploy d-first",
+            &pid,
+        ]);
     }
     stage.bluegreen(&["status"]).expect(0).says(&[
-        "AT WORK",
+        "IN PROGRESS",
         "deploy d-first",
         &pid,
         "; at ",
@@ -308,7 +318,11 @@ fn a_second_deploy_is_refused_at_once_with_who_is_at_work_or_waits_for_its_turn(
     ]);
     // A wait that is not long enough.
     let short = stage.bluegreen(&["deploy", "--image", &v3, "--wait", "300ms"]).expect(10);
-    short.says(&["waiting for another run to end: deploy d-first", "another run is at work", &pid]);
+    short.says(&[
+        "waiting for another run to end: deploy d-first",
+        "another run of this application is in progress",
+        &pid,
+    ]);
     assert!(process::is_alive(first.pid()), "the first one was to be at work all this time");
 
     // And one that is.

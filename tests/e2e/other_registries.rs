@@ -123,9 +123,7 @@ fn credential_helpers_on_the_path_are_asked_and_their_failures_are_told() {
         "next: docker login",
     ]);
     own.login(&serde_json::json!({"credsStore": "none-such"}));
-    deploy(&v2)
-        .expect(10)
-        .says(&["docker-credential-none-such cannot be started", "to do: mend that helper"]);
+    deploy(&v2).expect(10).says(&["docker-credential-none-such cannot be started", "to do: fix that helper"]);
     own.ecr.only_v1_serves();
 
     own.login(&serde_json::json!({"credsStore": "good"}));

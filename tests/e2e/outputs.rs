@@ -64,7 +64,7 @@ fn a_deployment_of_the_hook_is_one_deployment_however_often_it_is_done() {
     // A late repetition of the first must not undo the second.
     let before = stage.world();
     let late = stage.watched(&["v3"], || hook(&v2, "d-AAA").expect(10));
-    late.says(&["d-AAA was done before and d-BBB has replaced it since", "give --deployment-id a new one"]);
+    late.says(&["d-AAA was done before and d-BBB has replaced it since", "use a new --deployment-id"]);
     assert_eq!(stage.world(), before, "something was touched");
     stage.serves("v3");
     hook(&v3, "not an id")
@@ -159,7 +159,7 @@ fn a_report_is_written_whatever_the_outcome_and_only_its_owner_can_read_it() {
     assert_eq!(report["serving"]["color"], "green", "{report}");
     assert!(report["cause"]["causes"].to_string().contains("status 500"), "{report}");
     assert!(report["cause"]["candidate_log"].to_string().contains("listening on"), "{report}");
-    assert!(report["todo"].as_str().is_some_and(|todo| todo.contains("mend")), "{report}");
+    assert!(report["todo"].as_str().is_some_and(|todo| todo.contains("fix")), "{report}");
 
     stage.bluegreen(&["deploy", "--image", "no-such-app:9", "--report", &file]).expect(10);
     assert_eq!(read()["exit_code"], 10);

@@ -100,7 +100,7 @@ fn gate(kind: Kind) {
     let ill = stage.image("v2", &AppImage::version("v2").env("HEALTH", "500"));
     let ran = stage.bluegreen(&["deploy", "--image", &ill, "--report", "report.json"]).expect(20);
     eprintln!("{}", ran.err);
-    ran.says(&["failed since the switch", "answered 5xx", "3 are allowed", "clients saw:", "v1"]);
+    ran.says(&["failed since the switch", "answered 5xx", "3 are allowed", "availability probe:", "v1"]);
     stage.serves("v1");
     let seen = &report(&stage)["receipt"];
     assert!(number(&seen["failures"]["5xx"]) > 3, "{seen:#}");

@@ -138,7 +138,8 @@ fn what_a_policy_forbids_is_named_with_the_permission_that_is_missing() {
             false => Reply::Pass,
         });
         let ran = stage.through(&api, &["deploy", "--image", &v2.uri]);
-        ran.expect(exit).says(&[cause, "to do: let the role or user pull: ecr:GetAuthorizationToken on *"]);
+        ran.expect(exit)
+            .says(&[cause, "to do: allow the role or user to pull: ecr:GetAuthorizationToken on *"]);
         assert_eq!(api.count(action), 1, "a refusal is not asked for again");
         stage.only_v1_serves();
     }
@@ -182,7 +183,7 @@ fn a_token_that_stays_refused_ends_the_deploy_and_the_previous_version_serves() 
         "the registry refused the pull of",
         "unauthorized: authentication required",
         "serving now: blue",
-        "to do: let the role or user pull: ecr:GetAuthorizationToken on *",
+        "to do: allow the role or user to pull: ecr:GetAuthorizationToken on *",
     ]);
     assert_eq!(api.count("GetAuthorizationToken"), 2, "once more with a token of its own");
     stage.only_v1_serves();
@@ -273,9 +274,9 @@ fn a_previous_release_that_is_down_is_not_said_to_serve_when_the_pull_fails() {
     // Nothing was started, so nothing is to be taken back, and still nobody serves.
     stage.deploy(&v2.uri).expect(30).says(&[
         "pull failed",
-        "a person is needed",
+        "manual action is needed",
         "serving now: blue",
-        "ITS CONTAINER DOES NOT RUN",
+        "ITS CONTAINER IS NOT RUNNING",
         "to do: ",
     ]);
     stage.stage.bluegreen(&["status"]).expect(51).says(&["ATTENTION"]);

@@ -60,10 +60,10 @@ fn no_client_meets_a_candidate_before_its_gate_where_the_serving_colour_is_down(
 fn a_rollback_goes_to_what_served_before_and_is_offered_only_where_it_would() {
     let stage = Stage::live(Kind::HostLive);
     stage.deploy("v1");
-    stage.deploy("v2").says(&["to do: nothing; to go back"]);
+    stage.deploy("v2").says(&["optional: go back to the previous release"]);
     let back = stage.bluegreen(&["rollback"]).expect(0);
     stage.serves("v1");
-    assert!(!back.out.contains("to go back") && !back.err.contains("to go back"), "{}{}", back.out, back.err);
+    assert!(!back.out.contains("go back to") && !back.err.contains("go back to"), "{}{}", back.out, back.err);
     stage.deploy("v3");
     stage.bluegreen(&["rollback", "--list"]).expect(0).says(&["app:v1"]);
     stage.bluegreen(&["rollback"]).expect(0);
@@ -74,7 +74,7 @@ fn a_rollback_goes_to_what_served_before_and_is_offered_only_where_it_would() {
     docker(["rm", "-f", &format!("{}-blue", stage.app)]).expect("it is stopped");
     docker(["rmi", "-f", &format!("bgt-{}/app:v1", stage.run.id())]).expect("nobody uses it");
     let status = stage.bluegreen(&["status"]).expect(0).says(&["is gone from this host"]);
-    assert!(!status.out.contains("to go back") && !status.err.contains("to go back"), "{}", status.out);
+    assert!(!status.out.contains("go back to") && !status.err.contains("go back to"), "{}", status.out);
     stage.bluegreen(&["rollback"]).expect(10).says(&["is gone from this host"]);
     stage.serves("v4");
 }

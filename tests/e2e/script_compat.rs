@@ -12,7 +12,7 @@ use crate::ecr_stage::without_aws;
 use crate::script_stage::{DIRECT, Machine, UPSTREAM, VARIABLE};
 use crate::stage::ran;
 
-const OPEN_PORTS: &str = "warning: the containers' ports are open to every network, past the host's firewall; safer: \
+const OPEN_PORTS: &str = "warning: the containers' ports are open to every network, bypassing the host's firewall; safer: \
                           `publish = \"127.0.0.1\"` in bluegreen.toml";
 
 /// Both, one after the other, from the same start, with an image of an ECR.
@@ -75,7 +75,7 @@ fn bluegreen_follows_the_script_goes_back_and_the_script_can_follow_again() {
     machine.serves("v2");
     assert_eq!(machine.ports(), "3000:4000");
     // The first rollback brings the script's own container back.
-    machine.verb("status").expect(0).says(&["app:v1", "made by somebody else"]);
+    machine.verb("status").expect(0).says(&["app:v1", "not created by bluegreen"]);
     machine.verb("rollback").expect(0).says(&["rolled back on request"]);
     machine.serves("v1");
     assert_eq!((machine.ports().as_str(), id()), ("4000:3000", made_by_script));
@@ -103,7 +103,7 @@ fn bluegreen_follows_the_script_goes_back_and_the_script_can_follow_again() {
 
     script("v4");
     assert_eq!(machine.ports(), "4000:");
-    machine.verb("status").expect(50).says(&["not made by bluegreen", "the journal says blue serves"]);
+    machine.verb("status").expect(50).says(&["not created by bluegreen", "the journal says blue serves"]);
     machine.deploy(&machine.image("v5")).expect(0);
     machine.serves("v5");
     assert_eq!(machine.ports(), "3000:4000");

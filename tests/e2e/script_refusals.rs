@@ -22,8 +22,8 @@ fn every_bad_input_is_exit_2_with_its_reason_and_nothing_is_touched() {
     let bad: Vec<(String, Vec<&str>, &str)> = vec![
         (String::new(), vec![], "the file is empty"),
         (" \n".to_owned(), vec![], "the file is empty"),
-        ("{".to_owned(), vec![], "no valid JSON at line 1"),
-        ("\u{1f980}".to_owned(), vec![], "no valid JSON at line 1"),
+        ("{".to_owned(), vec![], "invalid JSON at line 1"),
+        ("\u{1f980}".to_owned(), vec![], "invalid JSON at line 1"),
         ("null".to_owned(), vec![], "null at the top, expected"),
         ("[]".to_owned(), vec![], "the list is empty"),
         ("[1]".to_owned(), vec![], "entry 1: a number, expected an object"),
@@ -65,8 +65,8 @@ fn every_bad_input_is_exit_2_with_its_reason_and_nothing_is_touched() {
     let no_conf = ["deploy", "--image-definitions", &file, "--nginx-conf", "none.conf"];
     machine.bluegreen(&no_conf).expect(2).says(&["none.conf cannot be used", "No such file or directory"]);
     machine.bluegreen(&["deploy", "--image-definitions", &file]).expect(2).says(&[
-        "there is no configuration file",
-        "to do: name one with --config, or give --nginx-conf FILE as the shell script does",
+        "no configuration file found",
+        "to do: name a file with --config, or create one with bluegreen init",
     ]);
     assert_eq!(machine.untouched(), before);
     machine.serves("v0");
@@ -202,7 +202,7 @@ fn a_configuration_that_was_broken_before_is_refused_with_what_nginx_says() {
         "the proxy's configuration does not pass its own test",
         "unknown directive \"no_such_directive\"",
         "other.conf:1",
-        "to do: mend nginx's own configuration",
+        "to do: fix nginx's own configuration",
     ]);
     assert_eq!(machine.untouched(), before);
     machine.serves("v0");

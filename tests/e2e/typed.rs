@@ -2,8 +2,11 @@
 
 use std::process::{Command, Stdio};
 
-use bluegreen_testkit::docker::AppImage;
+use bluegreen_testkit::docker::{AppImage, docker, free_port};
+use bluegreen_testkit::process;
 
+use crate::luck::{PATIENCE, Running, write};
+use crate::nginx_life;
 use crate::stage::{Kind, Ran, Stage, program, ran};
 
 /// The line that says what to type.
@@ -11,6 +14,14 @@ use crate::stage::{Kind, Ran, Stage, program, ran};
 fn next(ran: &Ran) -> String {
     let line = ran.err.lines().find_map(|line| line.strip_prefix("next: "));
     line.unwrap_or_else(|| panic!("nothing to type\n{}\n{}", ran.out, ran.err)).to_owned()
+}
+
+/// In this state a command ends with this code, and what it says to type begins like this and works.
+#[track_caller]
+fn helps(stage: &Stage, arguments: &[&str], code: i32, verb: &str) -> Ran {
+    let line = next(&stage.bluegreen(arguments).expect(code));
+    assert!(line.starts_with(verb), "after {arguments:?} it says {line:?}, not {verb:?}");
+    typed(stage, &line).expect(0)
 }
 
 /// Types it, where `bluegreen` is what is tested.
@@ -45,7 +56,7 @@ fn what_to_type_next_can_be_typed_and_makes_it_better() {
     // A deadline that is too short is doubled until it is long enough.
     let slow = stage.image("v3", &AppImage::version("v3").env("START_DELAY_MS", "3000"));
     let mut run = stage.bluegreen(&["deploy", "--image", &slow, "--deadline", "1s"]).expect(21);
-    run.err.lines().find(|line| line.contains("what is not committed is taken back")).expect("said");
+    run.err.lines().find(|line| line.contains("a run that is not committed is rolled back")).expect("said");
     for _ in 0..4 {
         if run.code == 21 {
             run = typed(&stage, &next(&run));
@@ -78,4 +89,161 @@ fn words_of_other_tools_are_answered_with_what_works_here() {
     stage.serves("v2");
     assert_ne!(stage.running(), before, "it was started anew, in the other place");
     typed(&stage, &answered("undo")).expect(0);
+}
+
+#[test]
+#[ignore = "needs Docker and nginx: ./scripts/test"]
+fn what_to_type_helps_whatever_has_become_of_a_release() {
+    let stage = Stage::with_v1(Kind::HostLive);
+    helps(&stage, &["rollback"], 10, "bluegreen status ").says(&["app:v1"]);
+    helps(&stage, &["roolback"], 2, "bluegreen rollback --help").says(&["Usage: "]);
+    stage.deploy("v2");
+
+    // What serves is stopped: the same version serves again, whatever the tag means by now.
+    docker(["stop", "--time", "1", &stage.place("green")]).expect("it runs");
+    helps(&stage, &["status"], 51, "bluegreen deploy ");
+    stage.serves("v2");
+    stage.bluegreen(&["status"]).expect(0);
+
+    helps(&stage, &["history"], 0, "bluegreen rollback ");
+    stage.serves("v1");
+    stage.deploy("v3");
+    helps(&stage, &["rollback", "--list"], 0, "bluegreen rollback ");
+    stage.serves("v1");
+
+    // Its image is gone: what is left to go back to, and why not to this one.
+    stage.deploy("v4");
+    for kept in stage.containers(&["--filter", "status=exited"]) {
+        docker(["rm", &kept]).expect("it is stopped");
+    }
+    docker(["rmi", "-f", &format!("bgt-{}/app:v1", stage.run.id())]).expect("an image");
+    helps(&stage, &["rollback"], 10, "bluegreen rollback ").says(&["is gone from this host"]);
+
+    // Kept warm, and no longer wanted.
+    stage.configure("[app.WEB.retain]\nwarm = \"10m\"");
+    stage.deploy("v5");
+    stage.deploy("v6");
+    assert_eq!(stage.running().len(), 2, "the previous one is kept warm");
+    helps(&stage, &["retire"], 0, "bluegreen retire ").says(&["is stopped"]);
+    assert_eq!(stage.running().len(), 1);
+    stage.serves("v6");
+}
+
+#[test]
+#[ignore = "needs Docker and nginx: ./scripts/test"]
+fn what_to_type_helps_whatever_has_become_of_a_run() {
+    let stage = Stage::with_v1(Kind::HostLive);
+    let slow = stage.image_with("v2", &[("START_DELAY_MS", "5000")]);
+    let v3 = stage.image_with("v3", &[]);
+    let at_the_gate = |id: &str| {
+        let mut run = Running::deploy(&stage, &slow, &["--deployment-id", id]);
+        run.until("step-started", Some("gate"));
+        run
+    };
+
+    // In progress: it can be cancelled, or another one waits for it.
+    let mut run = at_the_gate("d-cancelled");
+    helps(&stage, &["status"], 0, "bluegreen cancel ").says(&["cancelled: deploy d-cancelled"]);
+    run.end().expect(21);
+    stage.serves("v1");
+    let mut run = at_the_gate("d-first");
+    helps(&stage, &["deploy", "--image", &v3], 10, "bluegreen deploy ");
+    run.end().expect(0);
+    stage.serves("v3");
+
+    // Interrupted.
+    let mut run = at_the_gate("d-killed");
+    run.signal("KILL");
+    run.end();
+    helps(&stage, &["status"], 50, "bluegreen recover ");
+    stage.bluegreen(&["status"]).expect(0);
+    stage.serves("v3");
+    let mut run = at_the_gate("d-killed-again");
+    run.signal("KILL");
+    run.end();
+    helps(&stage, &["doctor", "--image", &slow], 0, "bluegreen recover ").says(&["rolled back"]);
+
+    // Stopped by a signal, and then wanted after all.
+    let mut run =
+        Running::start(&mut stage.command(&["deploy", "-v", "--image", &slow, "--deployment-id", "d-term"]));
+    stage.until_journalled("d-term", "gate");
+    run.signal("TERM");
+    let stopped = run.end().expect(21);
+    stage.serves("v3");
+    typed(&stage, &next(&stopped)).expect(0);
+    stage.serves("v2");
+
+    // It fails at its start: who is in the way is shown.
+    let [blue, green] = stage.host_ports();
+    let port = if stage.running() == [stage.place("blue")] { green } else { blue };
+    let _taken = std::net::TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
+    helps(&stage, &["deploy", "--image", &v3], 20, "ss ").says(&["LISTEN", &format!(":{port}")]);
+    stage.serves("v2");
+}
+
+#[test]
+#[ignore = "needs Docker and nginx: ./scripts/test"]
+fn what_to_type_helps_whatever_has_become_of_nginx() {
+    let stage = Stage::with_v1(Kind::HostLive);
+    let v2 = stage.image_with("v2", &[("START_DELAY_MS", "1500")]);
+    let deploy = ["deploy", "--image", v2.as_str()];
+    let installs = || {
+        // The check says why, and what to type then.
+        let check = next(&stage.bluegreen(&deploy).expect(10));
+        assert!(check.starts_with("bluegreen nginx check "), "{check}");
+        let install = next(&typed(&stage, &check).expect(10));
+        assert!(install.starts_with("bluegreen nginx install "), "{install}");
+        typed(&stage, &install).expect(0);
+        stage.bluegreen(&["nginx", "check"]).expect(0);
+    };
+
+    // The line of the user's that led to us leads past us again.
+    let [blue, _] = stage.host_ports();
+    let server =
+        format!("server {{ listen @PORT@; location / {{ proxy_pass http://127.0.0.1:{blue}; }} }}\n");
+    stage.nginx.write_conf("site.conf", &server).expect("the site");
+    stage.nginx.reload().expect("a reload");
+    installs();
+    // It leads to another application, as it seems: only a person knows that it is this one, and says so by its line.
+    let server = format!(
+        "server {{ listen @PORT@; location / {{ proxy_pass http://127.0.0.1:{}; }} }}\n",
+        free_port()
+    );
+    stage.nginx.write_conf("site.conf", &server).expect("the site");
+    stage.nginx.reload().expect("a reload");
+    helps(&stage, &["nginx", "check"], 10, "bluegreen nginx install ").says(&["installed"]);
+    stage.bluegreen(&["nginx", "check"]).expect(0);
+    stage.serves("v1");
+    // A file of ours is not what it was.
+    let ours = stage.nginx.conf_dir().join(format!("bluegreen/{}.color", stage.app));
+    let text = std::fs::read_to_string(&ours).expect("our file");
+    write(&ours, &format!("{text}# a note\n"));
+    installs();
+    stage.serves("v1");
+
+    // nginx dies in the middle: nobody knows, until it is there again.
+    let mut run =
+        Running::start(&mut stage.command(&[&deploy[..], &["-v", "--deployment-id", "d-dies"]].concat()));
+    stage.until_journalled("d-dies", "gate");
+    nginx_life::kill(&stage, Kind::HostLive);
+    let stuck = run.end().expect(30);
+    nginx_life::start(&stage, Kind::HostLive);
+    typed(&stage, &next(&stuck)).expect(0);
+    stage.bluegreen(&["status"]).expect(0);
+    stage.serves("v1");
+    stage.bluegreen(&deploy).expect(0);
+    stage.serves("v2");
+}
+
+#[test]
+#[ignore = "needs Docker and nginx: ./scripts/test"]
+fn what_to_type_starts_an_nginx_that_is_stopped() {
+    let stage = Stage::with_v1(Kind::ContainerLive);
+    let v2 = stage.image_with("v2", &[]);
+    docker(["stop", "--time", "5", &stage.run.name("nginx")]).expect("docker");
+    helps(&stage, &["deploy", "--image", &v2], 10, "docker start ");
+    let works = || stage.nginx.worker_pids().is_ok_and(|pids| !pids.is_empty());
+    assert!(process::wait_until(PATIENCE, works), "nginx does not start");
+    stage.bluegreen(&["deploy", "--image", &v2]).expect(0);
+    stage.serves("v2");
 }

@@ -44,7 +44,7 @@ fn ends(mut child: Child) -> Option<i32> {
 impl Stage {
     /// Waits until a step of that run has begun, by its journal: its output tells nothing here.
     #[track_caller]
-    fn until_journalled(&self, deployment: &str, step: &str) {
+    pub fn until_journalled(&self, deployment: &str, step: &str) {
         let path = self.dir().join("state").join(&self.app).join("journal");
         let began = || {
             let text = std::fs::read_to_string(&path).unwrap_or_default();

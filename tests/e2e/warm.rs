@@ -30,7 +30,7 @@ fn warm(kind: Kind) {
         .expect("a report");
     assert_eq!(json["result"]["receipt"]["failed"], 0, "{json:#}");
 
-    stage.bluegreen(&["retire"]).expect(0).says(&["is kept warm for another", "--now"]);
+    stage.bluegreen(&["retire"]).expect(0).says(&["stays warm for another", "--now"]);
     assert_eq!(stage.running(), [blue.clone(), green.clone()]);
     std::thread::sleep(Duration::from_secs(9));
     stage.bluegreen(&["status"]).expect(0).says(&["due to be stopped", "next: bluegreen retire"]);

@@ -81,7 +81,7 @@ async fn stop(
             (true, ..) => {}
         }
         if Instant::now() >= until {
-            let unknown = "who holds the lock cannot be told".to_owned();
+            let unknown = "it is unknown who holds the lock".to_owned();
             return Ok(asked.map_or(Cancelled::Refused(None, unknown), Cancelled::StillAtWork));
         }
         tokio::time::sleep(POLL).await;
@@ -91,16 +91,16 @@ async fn stop(
 fn refusal(holder: &Holder) -> Option<String> {
     let here = env::host_name();
     if holder.host != here {
-        return Some(format!("it runs on {}, and this is {here}", holder.host));
+        return Some(format!("it runs on host {}, and this is {here}", holder.host));
     }
-    (!holder.verb.is_cancellable()).then(|| format!("{} is not cancelled", holder.verb))
+    (!holder.verb.is_cancellable()).then(|| format!("{} cannot be cancelled", holder.verb))
 }
 
 pub(super) fn told(cancelled: &Cancelled, status: &Status, target: &Target) -> Verdict {
     let app = &status.app;
     let (exit, message, next) = match cancelled {
         Cancelled::Nobody => {
-            let text = format!("nothing to cancel: no run of {app} is at work");
+            let text = format!("nothing to cancel: no run of {app} is in progress");
             return Verdict::success(
                 COMMAND,
                 text,
@@ -114,9 +114,9 @@ pub(super) fn told(cancelled: &Cancelled, status: &Status, target: &Target) -> V
             let outcome = match (run, &status.unfinished) {
                 (Some(run), _) => run.ending.to_string(),
                 (None, Some(left)) if tends => {
-                    format!("{} is not settled: {}", left.deployment, left.ending)
+                    format!("{} is unfinished: {}", left.deployment, left.ending)
                 }
-                (None, None) if tends => "nothing is left to settle".to_owned(),
+                (None, None) if tends => "nothing is left to recover".to_owned(),
                 (None, _) => "it had not begun".to_owned(),
             };
             let committed = run.is_some_and(|run| run.ending == RunEnding::Committed);
@@ -137,11 +137,11 @@ pub(super) fn told(cancelled: &Cancelled, status: &Status, target: &Target) -> V
             (Exit::Refused, format!("{how}: {} {}: {outcome}", holder.verb, holder.deployment), next)
         }
         Cancelled::StillAtWork(holder) => {
-            (Exit::Refused, format!("asked to stop, and still at work: {holder}"), "status")
+            (Exit::Refused, format!("asked to stop, but still running: {holder}"), "status")
         }
         Cancelled::Refused(holder, reason) => {
             let holder = holder.as_ref().map(|holder| format!(": {holder}")).unwrap_or_default();
-            (Exit::Refused, format!("it was not asked to stop, {reason}{holder}"), "status")
+            (Exit::Refused, format!("not cancelled: {reason}{holder}"), "status")
         }
     };
     let now = status.serving.as_ref().ok();

@@ -120,7 +120,7 @@ pub(super) fn told(findings: &[Finding], target: &Target) -> Verdict {
     }
     let number = |level| findings.iter().filter(|finding| finding.level == level).count();
     text.push_str(&match worst {
-        Level::Blocks => format!("a deploy of {app} would fail: {} to mend first", number(Level::Blocks)),
+        Level::Blocks => format!("a deploy of {app} would fail: {} to fix first", number(Level::Blocks)),
         Level::Warns => format!("a deploy of {app} can be made; {} to look at", number(Level::Warns)),
         Level::Fine | Level::Skipped => format!("a deploy of {app} can be made"),
     });

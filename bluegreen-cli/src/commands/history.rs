@@ -21,7 +21,7 @@ pub(super) fn history(cx: &Context, args: &HistoryArgs) -> Verdict {
         let history = orchestrator.history().await?;
         let mut verdict = shown(&history, args.journal, args.limit);
         if history.rollback.as_ref().is_some_and(|offer| offer.to().is_some()) {
-            verdict.next = Some(target.run("rollback").saying("nothing; to go back"));
+            verdict.next = Some(target.run("rollback").offering("go back to the previous release"));
         }
         Ok(verdict)
     })
@@ -36,7 +36,7 @@ pub(super) fn shown(history: &History, journal: bool, limit: usize) -> Verdict {
         let runs = newest(runs, limit);
         (runs.iter().map(run).collect(), json!({ "app": app, "runs": runs }))
     };
-    let text = if text.is_empty() { format!("nothing on record: {app} was never deployed") } else { text };
+    let text = if text.is_empty() { format!("no runs on record: {app} was never deployed") } else { text };
     Verdict::success("history", text, result)
 }
 

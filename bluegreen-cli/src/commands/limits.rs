@@ -44,10 +44,12 @@ impl std::fmt::Display for Deadline {
     /// What is said when it is over. Whether the run is committed by then, it does not know.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.set_by {
-            SetBy::Option => write!(f, "the deadline of {} is over", duration::short(self.within))?,
-            SetBy::Hook(limit) => write!(f, "this hook may take {} s, and its end is near", limit.as_secs())?,
+            SetBy::Option => write!(f, "the deadline of {} has passed", duration::short(self.within))?,
+            SetBy::Hook(limit) => {
+                write!(f, "this hook may take {} s, and that time is nearly over", limit.as_secs())?;
+            }
         }
-        f.write_str(": what is not committed is taken back")
+        f.write_str(": a run that is not committed is rolled back")
     }
 }
 

@@ -16,7 +16,6 @@ mod tests;
 mod unknown;
 
 use std::path::Path;
-use std::time::Duration;
 
 use bluegreen_core::model::DeploymentId;
 use bluegreen_core::orchestrator::{Cause, Failure, Orchestrator};
@@ -39,14 +38,9 @@ pub(crate) struct Context {
     pub(crate) out: Out,
     pub(crate) global: Global,
     pub(crate) env: Environment,
-    /// Whether the verb changes something: then it listens to signals, and its end does not wait for a reader.
+    /// Whether the verb changes something: then it listens to signals.
     pub(crate) changes: bool,
 }
-
-/// How long the end of a run waits for a reader that takes nothing.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// The same of a verb that only looks: somebody reads page by page, and a signal ends it.
-const PATIENCE_OF_A_LOOK: Duration = Duration::from_hours(24);
 
 /// Does what was asked.
 pub(crate) fn execute(cli: Cli, env: Environment) -> Exit {
@@ -69,22 +63,16 @@ pub(crate) fn execute(cli: Cli, env: Environment) -> Exit {
         Command::Config(command) => other::config(&cx, &command),
         Command::Unknown(words) => {
             let out = unknown::out(&cx, &words);
-            return cx.finish(unknown::unknown(&cx, &words).deliver(&out, None));
+            return unknown::unknown(&cx, &words).deliver(&out, None);
         }
         // These two are no answers of ours to anything: their output is a file for another program.
-        Command::Completions { shell } => return cx.finish(other::completions(&cx.out, shell)),
-        Command::Man => return cx.finish(other::man(&cx.out)),
+        Command::Completions { shell } => return other::completions(&cx.out, shell),
+        Command::Man => return other::man(&cx.out),
     };
-    cx.finish(verdict.deliver(&cx.out, cx.global.report.as_deref()))
+    verdict.deliver(&cx.out, cx.global.report.as_deref())
 }
 
 impl Context {
-    /// The end of the command, once what it said is read, or is not.
-    fn finish(&self, exit: Exit) -> Exit {
-        Out::finish(if self.changes { PATIENCE } else { PATIENCE_OF_A_LOOK });
-        exit
-    }
-
     /// How long a run of this application may wait and take.
     fn limits(&self, args: &TimeArgs, target: &Target) -> Limits {
         let event = self.env.lifecycle_event.as_deref();
@@ -119,7 +107,7 @@ impl Context {
     }
 
     /// Runs what needs a runtime. Made only now: it costs more than `--version` may take. The run itself has this thread,
-    /// and the clients that it plays have another: while a file is synced here, they must not be late by our own doing.
+    /// and its availability probe has another: while a file is synced here, the probe must not be late by our own doing.
     fn block_on(command: &'static str, work: impl Future<Output = Verdict>) -> Verdict {
         match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
             Ok(runtime) => {

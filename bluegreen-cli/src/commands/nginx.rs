@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use bluegreen_core::adapter::nginx::{
-    ChosenLine, Examination, Finding, Installation, LineChange, Nginx, UserLine,
+    ChosenLine, Examination, Finding, Fix, Installation, LineChange, Nginx, UserLine,
 };
 use bluegreen_core::port::{FileChange, Holder, Journal as _, Lease, ProxyError};
 use bluegreen_core::state::Activity;
@@ -44,7 +44,7 @@ async fn install(nginx: &Nginx, target: &Target, args: &NginxArgs) -> Result<Ver
     if args.dry_run {
         let planned = nginx.installation(name).await?;
         let done = if planned.changes.is_empty() && planned.loaded {
-            "nothing to do: all is in place"
+            "nothing to do: everything is in place"
         } else {
             "dry run: nothing was touched"
         };
@@ -52,7 +52,7 @@ async fn install(nginx: &Nginx, target: &Target, args: &NginxArgs) -> Result<Ver
     }
     let changes = nginx.install(name).await?;
     let installation = nginx.installation(name).await?;
-    let done = if changes.is_empty() { "nothing to do: all was in place" } else { "installed" };
+    let done = if changes.is_empty() { "nothing to do: everything was in place" } else { "installed" };
     Ok(installed(target, &changes, &installation, done, false))
 }
 
@@ -63,7 +63,7 @@ async fn remove(nginx: &Nginx, target: &Target, args: &NginxArgs) -> Result<Verd
     } else {
         (nginx.remove(name).await?, "removed")
     };
-    let done = if changes.is_empty() { "nothing to do: none of it is there" } else { done };
+    let done = if changes.is_empty() { "nothing to do: nothing of it is installed" } else { done };
     let text = format!("{}{done}", listed(&changes));
     Ok(Verdict::success(
         "nginx remove",
@@ -134,7 +134,7 @@ pub(super) fn installed(
     text.push_str(&format!("nginx {version}: files {}, ", if *loaded { "loaded" } else { "not loaded" }));
     text.push_str(if *included { "included by your server\n" } else { "not yet included by your server\n" });
     if let UserLine::ByHand { reason, candidates } = &installation.user_line {
-        let _never_fails = writeln!(text, "no line of yours was taken over: {reason}");
+        let _never_fails = writeln!(text, "none of your lines was taken over: {reason}");
         for LineChange { path, line, from, .. } in candidates {
             let _never_fails = writeln!(text, "  {path}:{line}: `{from}`");
         }
@@ -165,16 +165,13 @@ fn by_hand(target: &Target, line: &UserLine) -> Option<Next> {
     let install = target.run("nginx install");
     Some(match &candidates[..] {
         [] => install.saying(format!(
-            "have a location of your server pass requests on to {}",
+            "first add a proxy_pass to {} to a location of your server",
             target.app.spec.slots.blue.endpoint
         )),
-        [LineChange { path, line, .. }] => {
-            let chosen = ["--line".to_owned(), format!("{path}:{line}")];
-            Next::run(target.command("nginx install").into_iter().chain(chosen))
-        }
-        _ => {
-            Next::todo("give `nginx install` --line FILE:LINE, with the one above that is this application's")
-        }
+        [LineChange { path, line, .. }] => install_line(target, &format!("{path}:{line}")),
+        _ => Next::todo(
+            "run nginx install again with --line FILE:LINE, naming the line above that belongs to this application",
+        ),
     })
 }
 
@@ -203,7 +200,7 @@ pub(super) fn checked(target: &Target, found: &Examination) -> Verdict {
         let place = place.as_ref().map_or(String::new(), |place| format!("{place}: "));
         let _never_fails = writeln!(text, "{severity} ({code}): {place}{found}\n  change: {change}");
     }
-    let how = if rewrite { "be switched by rewrite" } else { "switch live" };
+    let how = if rewrite { "switch by rewrite" } else { "switch live" };
     let can = if ready { "can" } else { "cannot yet" };
     let _never_fails = write!(text, "nginx {version} {can} {how}; nothing was touched");
     let findings: Vec<Value> = found.findings.iter().map(finding_as_json).collect();
@@ -213,14 +210,27 @@ pub(super) fn checked(target: &Target, found: &Examination) -> Verdict {
     if !ready {
         // For a hook that asks before it deploys.
         verdict.exit = Exit::Refused;
-        let first = found.findings.first().map_or("", |finding| finding.change.as_str());
-        let by_us =
-            found.findings.iter().any(|finding| finding.change.starts_with("bluegreen nginx install"));
-        verdict.next = Some(if by_us && !rewrite { target.run("nginx install") } else { Next::todo(first) });
+        verdict.next = found.findings.first().map(|first| fix(target, first, &found.findings));
     } else if rewrite {
-        verdict.next = Some(Next::todo("nothing; `mode = \"live\"` in [nginx] loses no request at a switch"));
+        verdict.next = Some(Next::offer("`mode = \"live\"` in [nginx] loses no request at a switch"));
     }
     verdict
+}
+
+/// What to do about what keeps nginx from switching; the first finding is the gravest.
+fn fix(target: &Target, first: &Finding, all: &[Finding]) -> Next {
+    let lines: Vec<_> = all.iter().filter(|finding| matches!(finding.fix, Fix::InstallLine(_))).collect();
+    match (&first.fix, &lines[..]) {
+        _ if all.iter().any(|finding| finding.fix == Fix::Install) => target.run("nginx install"),
+        (Fix::InstallLine(line), [_only]) => install_line(target, line),
+        _ => Next::todo(&first.change),
+    }
+}
+
+/// The command that takes a line over.
+fn install_line(target: &Target, line: &str) -> Next {
+    let chosen = ["--line".to_owned(), line.to_owned()];
+    Next::run(target.command("nginx install").into_iter().chain(chosen))
 }
 
 fn finding_as_json(finding: &Finding) -> Value {

@@ -21,7 +21,7 @@ pub(super) fn config(cx: &Context, command: &ConfigCommand) -> Verdict {
     match config::load(&path) {
         Ok(config) => {
             let names: Vec<String> = config.apps.keys().map(ToString::to_string).collect();
-            let text = format!("{} is right: {}", path.display(), names.join(", "));
+            let text = format!("{} is valid: {}", path.display(), names.join(", "));
             Verdict::success(COMMAND, text, json!({ "path": path, "apps": names }))
         }
         Err(error) => refused(error.into()),

@@ -103,7 +103,7 @@ impl Row {
 /// What a person should know of it, in a few words.
 fn state(status: &Status) -> String {
     if let Some(at_work) = &status.at_work {
-        return format!("AT WORK {}", show::working(at_work));
+        return format!("IN PROGRESS {}", show::working(at_work));
     }
     match (&status.unfinished, status.findings.first(), &status.last) {
         (Some(run), ..) => format!("UNFINISHED {} {}", run.verb, run.deployment),

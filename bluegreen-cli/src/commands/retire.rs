@@ -30,15 +30,15 @@ pub(super) fn told(retired: &Retired, target: &Target) -> Verdict {
     let text = match (&retired.stopped, &retired.warm) {
         (Some(name), _) => format!("retired: {name} is stopped"),
         (None, Some(warm)) => {
-            format!("{} is kept warm for another {}", warm.name, duration::short(warm.left))
+            format!("{} stays warm for another {}", warm.name, duration::short(warm.left))
         }
-        (None, None) => format!("nothing to retire: nothing of {app} runs beside what serves"),
+        (None, None) => format!("nothing to retire: no previous container of {app} is running"),
     };
     let mut verdict = Verdict::success("retire", text, serde_json::to_value(retired).unwrap_or_default());
     if retired.warm.is_some() {
         let mut command = target.command("retire");
         command.push("--now".to_owned());
-        verdict.next = Some(Next::run(command).saying("nothing, or to stop it at once"));
+        verdict.next = Some(Next::run(command).offering("stop it now"));
     }
     verdict
 }

@@ -67,7 +67,7 @@ pub(super) fn rollback(cx: &Context, args: &RollbackArgs) -> Verdict {
 pub(super) fn listed(releases: &[(Earlier, Option<NoRollback>)], target: &Target) -> Verdict {
     let app = &target.app.spec.name;
     let line = |(earlier, no): &(Earlier, Option<NoRollback>)| {
-        let but = no.as_ref().map_or(String::new(), |no| format!("; cannot be gone back to: {no}"));
+        let but = no.as_ref().map_or(String::new(), |no| format!("; no rollback to it: {no}"));
         format!("{}{but}", explain::earlier(earlier))
     };
     let lines: Vec<String> = releases.iter().map(line).collect();
@@ -78,7 +78,7 @@ pub(super) fn listed(releases: &[(Earlier, Option<NoRollback>)], target: &Target
     if let Some((earlier, _)) = releases.iter().find(|(_, no)| no.is_none()) {
         let mut command = target.command("rollback");
         command.extend(["--to".to_owned(), earlier.deployment.to_string()]);
-        verdict.next = Some(Next::run(command).saying("nothing; to go back"));
+        verdict.next = Some(Next::run(command).offering("go back to the newest of them"));
     }
     verdict
 }
@@ -101,7 +101,7 @@ pub(super) fn recover(cx: &Context, args: &RunArgs) -> Verdict {
             None => format!("nothing to recover: no run of {app} is unfinished"),
             Some((deployment, Outcome::Committed)) => format!("finished: {deployment} serves"),
             Some((deployment, _)) => {
-                format!("rolled back: {deployment}; what served before it, if anything did, serves")
+                format!("rolled back: {deployment}; the release before it serves, if there was one")
             }
         };
         let result =
@@ -159,7 +159,7 @@ pub(super) fn done(command: &'static str, report: &Report, target: &Target) -> V
         "running": true, "evidence": report.proof,
     });
     if !report.unchanged && report.rollback.as_ref().is_some_and(|offer| offer.to().is_some()) {
-        verdict.next = Some(target.run("rollback").saying("nothing; to go back"));
+        verdict.next = Some(target.run("rollback").offering("go back to the previous release"));
     }
     verdict
 }

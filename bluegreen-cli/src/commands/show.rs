@@ -36,7 +36,7 @@ pub(super) fn planned(report: &PlanReport) -> Verdict {
     let mut text = String::new();
     let from = report.previous.map_or_else(|| "nothing".to_owned(), |color| color.to_string());
     if let Some(deployment) = &report.unfinished {
-        text.push_str(&format!("first: settle {deployment}, which was cut off\n"));
+        text.push_str(&format!("first: recover {deployment}, which was interrupted\n"));
     }
     if report.unchanged {
         text.push_str(&format!("nothing to do: {} serves {} on {from} already\n", report.app, report.image));
@@ -85,7 +85,7 @@ pub(super) fn shown(status: &Status, target: &Target) -> Verdict {
     rows.push(("clients", clients(&status.public)));
     rows.extend(since.map(|since| ("since", since)));
     for instance in &status.instances {
-        let ours = if instance.owned { "" } else { ", not made by bluegreen" };
+        let ours = if instance.owned { "" } else { ", not created by bluegreen" };
         let restarts = match instance.restarts {
             0 => String::new(),
             1 => ", restarted once".to_owned(),
@@ -103,7 +103,7 @@ pub(super) fn shown(status: &Status, target: &Target) -> Verdict {
     for line in status.last.iter().flat_map(|run| &run.receipt).flat_map(receipt::lines) {
         rows.push(("", line));
     }
-    rows.extend(status.at_work.iter().map(|at_work| ("AT WORK", working(at_work))));
+    rows.extend(status.at_work.iter().map(|at_work| ("IN PROGRESS", working(at_work))));
     if let Some(run) = &status.unfinished {
         rows.push((
             "UNFINISHED",
@@ -144,7 +144,7 @@ fn clients(look: &PublicLook) -> String {
 pub(super) fn working(at_work: &AtWork) -> String {
     let mut text = match &at_work.holder {
         Some(holder) => holder.to_string(),
-        None => "somebody who holds the lock".to_owned(),
+        None => "another process, which holds the lock".to_owned(),
     };
     if let (Some(step), Some(since)) = (at_work.step, at_work.step_since) {
         text.push_str(&format!("; at {step} since {since:.0}"));
@@ -163,7 +163,7 @@ fn warm_until(warm: &Warm) -> String {
 /// What this state calls for.
 fn next(status: &Status, target: &Target) -> Next {
     if status.at_work.is_some() {
-        return target.run("cancel").saying("wait for it, or ask it to stop");
+        return target.run("cancel").offering("cancel the run in progress; otherwise wait for it to end");
     }
     match (&status.unfinished, &status.serving) {
         (Some(_), _) => target.run("recover"),
@@ -171,7 +171,7 @@ fn next(status: &Status, target: &Target) -> Next {
         (None, Ok(now)) if !status.findings.is_empty() => right(now, target),
         (None, Ok(_)) if status.warm.as_ref().is_some_and(|warm| warm.left.is_zero()) => target.run("retire"),
         (None, Ok(_)) if status.rollback.to().is_some() => {
-            target.run("rollback").saying("nothing; to go back")
+            target.run("rollback").offering("go back to the previous release")
         }
         (None, Ok(_)) => first(target),
     }
@@ -189,7 +189,7 @@ pub(super) fn right(now: &ServingNow, target: &Target) -> Next {
         "missing".to_owned(),
         "--force".to_owned(),
     ]);
-    Next::run(command).saying("the version that served, deployed again, puts it right")
+    Next::run(command).saying("deploy the version that served again")
 }
 
 /// An image by its content.
@@ -200,5 +200,5 @@ fn pinned(image: &str, digest: &str) -> String {
 
 /// The next deploy, whatever its image is.
 pub(super) fn first(target: &Target) -> Next {
-    target.deploy().map_or_else(|| Next::todo("deploy: give --image what is to serve"), Next::run)
+    target.deploy().map_or_else(|| Next::todo("deploy with --image and the image to serve"), Next::run)
 }

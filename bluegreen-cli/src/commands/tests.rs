@@ -197,7 +197,7 @@ async fn what_is_kept_warm_and_what_was_not_drained_is_said() {
     };
     let said = status().await;
     assert!(said.contains("kept warm    web-blue, for another"), "{said}");
-    assert!(retire(false).await.contains("web-blue is kept warm for another"));
+    assert!(retire(false).await.contains("web-blue stays warm for another"));
     world.backdate(Duration::from_hours(1));
     let said = status().await;
     assert!(said.contains("due to be stopped") && said.contains("next: bluegreen retire web"), "{said}");
@@ -216,7 +216,7 @@ async fn the_history_is_what_happened_without_any_secret() {
         assert!(!verdict.json().to_string().contains("hunter2"));
         text(&verdict)
     };
-    assert_eq!(shown(false, 20).await, "1> nothing on record: web was never deployed\n");
+    assert_eq!(shown(false, 20).await, "1> no runs on record: web was never deployed\n");
     for (tag, id) in [("1", "d1"), ("sick", "d2"), ("2", "d3")] {
         let image = format!("r.io/web:{tag}").parse().unwrap();
         drop(orchestrator.deploy(Request::new(image, id.parse().unwrap())).await);
@@ -251,7 +251,7 @@ async fn a_cancel_says_what_became_of_the_run() {
     };
     assert_eq!(
         told(Cancelled::Nobody),
-        (Exit::Success, "1> nothing to cancel: no run of web is at work\n".to_owned())
+        (Exit::Success, "1> nothing to cancel: no run of web is in progress\n".to_owned())
     );
     let (exit, said) = told(Cancelled::Ended(holder("d2")));
     assert_eq!(exit, Exit::Success);
@@ -261,19 +261,16 @@ async fn a_cancel_says_what_became_of_the_run() {
     );
     let (exit, said) = told(Cancelled::StillAtWork(holder("d2")));
     assert!(
-        exit == Exit::Refused && said.contains("asked to stop, and still at work: deploy d2 (pid 7 on here"),
+        exit == Exit::Refused && said.contains("asked to stop, but still running: deploy d2 (pid 7 on here"),
         "{said}"
     );
     let (exit, said) = told(Cancelled::Refused(Some(holder("d2")), "it runs on there".to_owned()));
-    assert!(
-        exit == Exit::Refused && said.contains("it was not asked to stop, it runs on there: deploy d2"),
-        "{said}"
-    );
+    assert!(exit == Exit::Refused && said.contains("not cancelled: it runs on there: deploy d2"), "{said}");
     let tended = Cancelled::Ended(Holder::new(7, "here", Activity::Recover, "r1".parse().unwrap()));
     let (exit, said) = told(tended);
     assert_eq!(exit, Exit::Success);
     assert!(
-        said.contains("ended: recover r1: nothing is left to settle\n") && said.contains("serving now"),
+        said.contains("ended: recover r1: nothing is left to recover\n") && said.contains("serving now"),
         "{said}"
     );
     deploy(&world, "2", "d3").await.unwrap();
@@ -298,7 +295,10 @@ async fn a_cancel_of_what_settles_tells_what_is_left() {
     let verdict = cancel::told(&tended, &status, &target(&world));
     let said = text(&verdict);
     assert_eq!(verdict.exit, Exit::Refused);
-    assert!(said.contains("ended: recover r1: d2 is not settled: cut off before the commit point"), "{said}");
+    assert!(
+        said.contains("ended: recover r1: d2 is unfinished: interrupted before the commit point"),
+        "{said}"
+    );
     assert!(said.trim_end().ends_with("next: bluegreen recover web"), "{said}");
 }
 
@@ -330,7 +330,7 @@ fn a_doctor_says_the_worst_last_and_what_to_do_about_it() {
     assert_eq!((exit, ready), (Exit::Refused, false.into()));
     assert!(said.contains("FAIL disk") && said.contains("to do: buy a disk"), "{said}");
     assert!(
-        said.contains("would fail: 1 to mend first") && said.ends_with("2> to do: buy a disk\n"),
+        said.contains("would fail: 1 to fix first") && said.ends_with("2> to do: buy a disk\n"),
         "{said}"
     );
 }
@@ -341,7 +341,7 @@ fn a_doctor_tells_of_what_a_deploy_warns_of() {
     let target = Target { warnings: vec![OPEN_PORTS], ..target(&world) };
     let [finding] = &doctor::configured(&target)[..] else { panic!("one warning, one finding") };
     assert_eq!((finding.check, finding.level), ("config", Level::Warns));
-    assert!(finding.found.ends_with("past the host's firewall"), "{}", finding.found);
+    assert!(finding.found.ends_with("bypassing the host's firewall"), "{}", finding.found);
     assert_eq!(
         finding.remedy.as_ref().and_then(|next| next.words()),
         Some("`publish = \"127.0.0.1\"` in bluegreen.toml")

@@ -114,14 +114,14 @@ fn stranger(word: &str, named: Option<&Target>) -> Verdict {
     let verbs = command.get_subcommands().map(clap::Command::get_name);
     let (message, next) = match (named, nearest::name(word, verbs)) {
         (Some(target), _) => (
-            format!("{word} is an application: say what to do with it"),
-            target.run("status").saying("put a verb before it, as deploy, rollback or status"),
+            format!("{word} is an application, not a command"),
+            target.run("status").saying("put a command before it, such as deploy, rollback or status"),
         ),
         (None, Some(verb)) => (
-            format!("there is no {word}"),
+            format!("there is no command {word}"),
             Next::run(["bluegreen", verb, "--help"]).saying(format!("did you mean {verb}?")),
         ),
-        (None, None) => (format!("there is no {word}"), Next::run(["bluegreen", "--help"])),
+        (None, None) => (format!("there is no command {word}"), Next::run(["bluegreen", "--help"])),
     };
     refuse(message, next)
 }
@@ -149,37 +149,37 @@ fn answer(word: &str, meaning: Meaning, target: Option<&Target>, serving: Option
             ("Docker keeps the application's log", docker(&["logs", "--follow", "NAME"], "read it there"))
         }
         Meaning::Inside => (
-            "an application is a container of Docker's",
-            docker(&["exec", "-it", "NAME", "sh"], "go into the one that serves"),
+            "an application runs in a Docker container",
+            docker(&["exec", "-it", "NAME", "sh"], "open a shell in the one that serves"),
         ),
         Meaning::Usage => {
-            ("Docker tells what a container takes", docker(&["stats", "NAME"], "watch the one that serves"))
+            ("Docker shows what a container uses", docker(&["stats", "NAME"], "watch the one that serves"))
         }
         Meaning::Restart => (
-            "a restart without a lost request is a deploy of the version that serves",
+            "to restart without losing a request, deploy the version that serves again",
             match (target, serving) {
                 (Some(target), Some(now)) => show::right(now, target),
                 _ => Next::todo("deploy it: bluegreen deploy with --image and --force"),
             },
         ),
         Meaning::Deploy => {
-            ("a version is brought to serve by deploy", target.map_or_else(|| ours("deploy"), show::first))
+            ("use deploy to bring a version into service", target.map_or_else(|| ours("deploy"), show::first))
         }
         Meaning::Promote => (
-            "a deploy moves traffic by itself once the new version is healthy: nothing waits for it",
+            "deploy moves traffic by itself as soon as the new version is healthy",
             ours("status").saying("see what serves"),
         ),
         Meaning::Stop => (
-            "what serves is not stopped from here; a run that is at work is stopped by cancel",
-            docker(&["stop", "NAME"], "to take the application down all the same"),
+            "bluegreen does not stop what serves; cancel stops a run that is in progress",
+            docker(&["stop", "NAME"], "to take the application down anyway"),
         ),
         Meaning::Scale => (
-            "one container serves; start more processes inside it where the application can",
+            "one container serves; run more processes inside it if the application supports that",
             ours("status").saying("see what serves"),
         ),
-        Meaning::Ours(verb) => ("it has another name here", ours(verb)),
+        Meaning::Ours(verb) => ("bluegreen has another name for it", ours(verb)),
     };
-    refuse(format!("there is no {word} here: {message}"), next)
+    refuse(format!("there is no command {word}: {message}"), next)
 }
 
 fn refuse(message: String, next: Next) -> Verdict {

@@ -68,7 +68,7 @@ pub(super) fn read(
     let app = item.table("a table of settings, as [app.web]")?;
     let parsed = AppName::new(name);
     if let Err(error) = &parsed {
-        item.wrong("this is no application's name", format!("expected {}", error.expected()));
+        item.wrong("this is not a valid application name", format!("expected {}", error.expected()));
     }
     let image = app.cx.for_a_deploy(|| app.parsed("image", "an image, as \"registry.example.com/web:1\""));
     let pull = app.choice("pull", &PULL);

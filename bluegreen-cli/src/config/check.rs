@@ -54,7 +54,7 @@ fn proxy(cx: &Context, app: &App, marks: &Marks) {
     if marks.reach == Reach::Name && app.spec.options.networks.is_empty() {
         cx.report(
             marks.reach_at.clone(),
-            format!("`app.{name}`: names only resolve on a network of your own"),
+            format!("`app.{name}`: container names resolve only on a user-defined network"),
             "expected `network`: the one that nginx's container is on",
         );
     }

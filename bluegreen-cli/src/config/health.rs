@@ -27,7 +27,7 @@ pub(super) fn read(item: Option<Item<'_>>, port: u16) -> GatePolicy {
         && let Some(duration) = deadline.duration()
     {
         if duration.is_zero() {
-            deadline.wrong("nothing can become healthy in no time", "expected more than \"0s\"");
+            deadline.wrong("zero leaves no time to become healthy", "expected more than \"0s\"");
         }
         gate.deadline = Some(duration);
     }
@@ -39,7 +39,7 @@ pub(super) fn read(item: Option<Item<'_>>, port: u16) -> GatePolicy {
         && let Some(timeout) = item.duration()
     {
         if timeout.is_zero() {
-            item.wrong("no attempt succeeds in no time", "expected more than \"0s\"");
+            item.wrong("zero leaves no time for an attempt", "expected more than \"0s\"");
         }
         gate.attempt_timeout = timeout;
     }
@@ -66,7 +66,7 @@ fn can_be_passed(section: &Section<'_>, gate: &GatePolicy) {
     {
         item.wrong(
             format_args!(
-                "no candidate could ever pass: this takes {}, and the gate's deadline is {}",
+                "no candidate could ever pass: this takes {}, but the deadline is {}",
                 duration::format(least),
                 duration::format(deadline)
             ),
@@ -138,7 +138,7 @@ fn pattern(item: &Item<'_>) -> Option<LogPattern> {
     if !item.is_table() {
         let text = item.text(expected)?;
         if text.is_empty() {
-            item.wrong("an empty text is in every line", format!("expected {expected}"));
+            item.wrong("an empty text matches every line", format!("expected {expected}"));
             return None;
         }
         return Some(LogPattern::text(text));
@@ -200,7 +200,7 @@ pub(super) fn limits(section: Option<Section<'_>>) -> Limits {
         let Some(item) = section.item(key) else { continue };
         let Some(duration) = item.duration() else { continue };
         if duration.is_zero() {
-            item.wrong("no call can be done in no time", "expected more than \"0s\"");
+            item.wrong("zero leaves no time for a call", "expected more than \"0s\"");
         }
         *limit = duration;
     }

@@ -172,7 +172,7 @@ fn parse_into(cx: &Context, text: &str, base: &Path) -> Config {
         let at = error.span().unwrap_or(text.len()..text.len());
         let (message, expected) = error.message().split_once(", expected ").unwrap_or((error.message(), ""));
         let expected = if expected.is_empty() { String::new() } else { format!("expected {expected}") };
-        cx.report(at, format!("this is no TOML: {message}"), expected);
+        cx.report(at, format!("invalid TOML: {message}"), expected);
     }
     if !errors.is_empty() {
         // What could be read of it would only add errors that are none.
@@ -194,7 +194,7 @@ fn read_root(root: &Section<'_>, base: &Path) -> Config {
     let mut apps = Vec::new();
     let entries = root.item("app").map(|item| item.entries("tables, as [app.web]")).unwrap_or_default();
     if entries.is_empty() {
-        root.cx.report(root.at.clone(), "no application is described", "expected a table [app.NAME]");
+        root.cx.report(root.at.clone(), "no application is configured", "expected a table [app.NAME]");
     }
     // A name that is not there is the caller's to complain about; then there is nothing to read.
     for (name, item) in entries.into_iter().filter(|(name, _)| root.cx.is_about(name)) {

@@ -124,7 +124,7 @@ pub(super) fn read(
         let Some(item) = section.item(key) else { continue };
         let Some(timeout) = item.duration() else { continue };
         if timeout.is_zero() {
-            item.wrong("nothing can be done in no time", "expected more than \"0s\"");
+            item.wrong("zero leaves no time for a call", "expected more than \"0s\"");
         }
         settings.timeouts[index] = Some(timeout);
     }
@@ -177,7 +177,7 @@ fn url(section: &Section<'_>, settings: &mut NginxSettings) {
                 format!("expected {}", error.expected()),
             );
         }
-        None => item.wrong("there is nothing that it could be sent to", "expected `url` as well"),
+        None => item.wrong("this has no effect without `url`", "expected `url` as well"),
     }
 }
 

@@ -64,7 +64,7 @@ fn environment(app: &Section<'_>, base: &Path) -> BTreeMap<String, Secret> {
     let Some(table) = app.item("env") else { return env };
     for (name, item) in table.entries("a table of NAME = \"value\"") {
         if !env_file::is_name(name) {
-            item.wrong("this is no name of a variable", "expected one without `=`, spaces and tabs");
+            item.wrong("this is not a valid variable name", "expected one without `=`, spaces and tabs");
         } else if let Some(value) = item.text("a string: write numbers and booleans in quotes") {
             env.insert(name.to_owned(), Secret::new(value));
         }
@@ -79,7 +79,7 @@ fn networks(app: &Section<'_>, options: &mut RunOptions) {
     if let Some(item) = app.item("network") {
         if names.contains(&"host") {
             if names.len() > 1 {
-                item.wrong("the host's network excludes every other", "expected \"host\" alone");
+                item.wrong("the host's network cannot be combined with others", "expected \"host\" alone");
             }
             options.host_network = true;
             return;
@@ -99,7 +99,7 @@ fn networks(app: &Section<'_>, options: &mut RunOptions) {
         Some(first) => first.aliases = aliases,
         None if !aliases.is_empty() => {
             if let Some(item) = app.item("aliases") {
-                item.wrong("there is no network for them", "expected `network` as well");
+                item.wrong("aliases need a network", "expected `network` as well");
             }
         }
         None => {}
@@ -117,7 +117,7 @@ fn extra_hosts(item: &Item<'_>) -> Vec<String> {
             lines.push(line.to_owned());
         } else {
             item.wrong(
-                format_args!("{line:?} is no host line"),
+                format_args!("{line:?} is not a valid host entry"),
                 "expected \"name:address\", as \"db:10.0.0.5\"",
             );
         }

@@ -6,15 +6,44 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt::Display;
+use std::net::AddrParseError;
 use std::ops::{Range, RangeInclusive};
 use std::str::FromStr;
 use std::time::Duration;
 
-use bluegreen_core::model::AppName;
+use bluegreen_core::model::{AppName, ParseError};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::{duration, nearest};
+use crate::duration::{self, DurationError};
+use crate::nearest;
+
+/// Why a text is no value of a type: what is wrong with it, and what would have been right, which belongs under the
+/// caret.
+pub(crate) trait Refusal {
+    fn problem(&self) -> String;
+    fn expected(&self) -> Option<&str>;
+}
+
+impl Refusal for ParseError {
+    fn problem(&self) -> String {
+        format!("{:?} is not a valid {}", self.value(), self.what())
+    }
+
+    fn expected(&self) -> Option<&str> {
+        Some(ParseError::expected(self))
+    }
+}
+
+impl Refusal for AddrParseError {
+    fn problem(&self) -> String {
+        self.to_string()
+    }
+
+    fn expected(&self) -> Option<&str> {
+        None
+    }
+}
 
 /// One thing that is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -176,19 +205,14 @@ impl<'a> Item<'a> {
         }
     }
 
-    pub(crate) fn parsed<T: FromStr<Err: Display>>(&self, expected: &str) -> Option<T> {
-        match self.text(expected)?.parse() {
-            Ok(value) => Some(value),
-            Err(error) => {
-                // The parsers of the model say `… is not a valid X: expected Y`; Y belongs under the caret.
-                let text = error.to_string();
-                match text.rsplit_once(": expected ") {
-                    Some((message, expected)) => self.wrong(message, format!("expected {expected}")),
-                    None => self.wrong(text, format!("expected {expected}")),
-                }
-                None
-            }
-        }
+    pub(crate) fn parsed<T: FromStr<Err: Refusal>>(&self, expected: &str) -> Option<T> {
+        let parsed = self.text(expected)?.parse::<T>();
+        parsed
+            .map_err(|error| {
+                let expected = error.expected().unwrap_or(expected);
+                self.wrong(error.problem(), format!("expected {expected}"));
+            })
+            .ok()
     }
 
     pub(crate) fn duration(&self) -> Option<Duration> {
@@ -197,17 +221,11 @@ impl<'a> Item<'a> {
             self.wrong("a number has no unit", format!("expected \"{number}s\" or \"{number}ms\""));
             return None;
         }
-        match duration::parse(self.text(duration::EXPECTED)?) {
-            Ok(duration) => Some(duration),
-            Err(error) => {
-                let text = error.to_string();
-                match text.split_once(": ") {
-                    Some((message, expected)) => self.wrong(message, expected),
-                    None => self.wrong(text, format!("expected {}", duration::EXPECTED)),
-                }
-                None
-            }
-        }
+        duration::parse(self.text(duration::EXPECTED)?)
+            .map_err(|DurationError { problem, instead }| {
+                self.wrong(problem, instead.unwrap_or_else(|| format!("expected {}", duration::EXPECTED)));
+            })
+            .ok()
     }
 
     /// One of a few words.
@@ -300,7 +318,7 @@ impl<'a> Section<'a> {
         Some(Item { cx: self.cx, path: join(&self.path, key), schema, value })
     }
 
-    pub(crate) fn parsed<T: FromStr<Err: Display>>(&self, key: &'static str, expected: &str) -> Option<T> {
+    pub(crate) fn parsed<T: FromStr<Err: Refusal>>(&self, key: &'static str, expected: &str) -> Option<T> {
         self.item(key)?.parsed(expected)
     }
 

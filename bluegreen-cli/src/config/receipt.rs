@@ -1,10 +1,10 @@
-//! `[app.NAME.receipt]`: how clients are played while a run goes on, and what they may lose.
+//! `[app.NAME.receipt]`: the availability probe of a run, and how many of its requests may fail.
 
 use bluegreen_core::model::{Rate, ReceiptGate, ReceiptPolicy};
 
 use super::reader::{Item, Section};
 
-/// Reads the section. Without it clients are played as the core has it by default.
+/// Reads the section. Without it, the probe runs with the core's defaults.
 pub(super) fn read(section: Option<Section<'_>>) -> Option<ReceiptPolicy> {
     let mut policy = ReceiptPolicy::default();
     let Some(section) = section else { return Some(policy) };
@@ -20,13 +20,13 @@ pub(super) fn read(section: Option<Section<'_>>) -> Option<ReceiptPolicy> {
         && let Some(timeout) = item.duration()
     {
         if timeout.is_zero() {
-            item.wrong("nothing is answered in no time", "expected more than \"0s\"");
+            item.wrong("zero leaves no time for an answer", "expected more than \"0s\"");
         }
         policy.timeout = timeout;
     }
     let max_failures = section.item("max_failures");
     if let (Some(item), false) = (&max_failures, enabled) {
-        item.wrong("nobody counts while `enabled` is false", "expected without `max_failures`");
+        item.wrong("this has no effect while `enabled` is false", "expected without `max_failures`");
     }
     policy.gate = max_failures.and_then(|item| item.whole(0..=1_000_000_000)).map(ReceiptGate::new);
     if let Some(item) = section.item("bake")
@@ -34,7 +34,9 @@ pub(super) fn read(section: Option<Section<'_>>) -> Option<ReceiptPolicy> {
     {
         match &mut policy.gate {
             Some(gate) => gate.bake = bake,
-            None => item.wrong("there is nothing that it could wait for", "expected `max_failures` as well"),
+            None => {
+                item.wrong("this has no effect without `max_failures`", "expected `max_failures` as well");
+            }
         }
     }
     section.finish();
@@ -46,7 +48,7 @@ fn host(item: &Item<'_>) -> Option<String> {
     let fine = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
     if !fine {
         item.wrong(
-            format_args!("{text:?} is no `Host` header"),
+            format_args!("{text:?} is not a valid `Host` header"),
             "expected a host name with an optional port",
         );
     }

@@ -259,7 +259,7 @@ fn a_receipt_is_on_unless_it_is_switched_off_and_its_slips_are_shown() {
         ("enabled = false\nmax_failures = 0", "without `max_failures`"),
         ("max_failures = -1", "out of range"),
         ("path = \"health\"", "starts with `/`"),
-        ("host = \"a b\"", "no `Host` header"),
+        ("host = \"a b\"", "not a valid `Host` header"),
         ("max_failure = 1", "did you mean `max_failures`?"),
     ] {
         let shown = bad(&format!("[app.web.receipt]\n{text}\n"));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bluegreen_core::adapter::nginx::Place;
 use bluegreen_core::model::{EcrHost, Limits};
-use bluegreen_core::orchestrator::{Aftermath, Cause, Failure, GateFailure};
+use bluegreen_core::orchestrator::{Aftermath, Cause, Failure, GateFailure, NoRollback};
 use bluegreen_core::port::{JournalError, ProxyError, RegistryError, RuntimeError};
 
 use crate::duration;
@@ -17,7 +17,7 @@ use crate::settings::Target;
 pub(super) fn of(command: &str, failure: &Failure, target: &Target) -> Next {
     match &failure.aftermath {
         Aftermath::Stuck { .. } => {
-            return target.run("recover").saying("mend what stands under `caused by`, then settle the run");
+            return target.run("recover").saying("fix the cause shown above, then recover the run");
         }
         Aftermath::Committed => return target.run("recover"),
         _ => {}
@@ -28,20 +28,21 @@ pub(super) fn of(command: &str, failure: &Failure, target: &Target) -> Next {
         Cause::Proxy(error) => proxy(error, target),
         Cause::Journal(error) => journal(command, error, target),
         Cause::Overtaken { by } => {
-            Next::todo(format!("nothing: {} {} is what is wanted now", by.verb, by.deployment))
+            Next::todo(format!("nothing: the later {} {} takes its place", by.verb, by.deployment))
         }
         Cause::Gate(failure) => gate(failure),
         Cause::CandidateLost { .. } => Next::todo(
-            "it was healthy and then stopped: its last log lines may tell why; mend it, deploy that as a new image",
+            "it was healthy and then stopped; its last log lines may show why; deploy a fixed image",
         ),
         Cause::ClientsFailed { .. } => Next::todo(
-            "see why it fails the requests that [receipt] sends, or set `max_failures` there to what is acceptable",
+            "find out why the application fails the probe's requests, or raise `max_failures` in [receipt]",
         ),
         Cause::NotMeasured { .. } => Next::todo(NO_WAY_IN),
         Cause::DiskLow { .. } => disk_low(),
         Cause::Timeout { after, .. } => too_slow(*after, &target.app.spec.limits),
         Cause::Cancelled => again(command, target, &[]).saying("when you are ready"),
-        Cause::Superseded { .. } => Next::todo("give --deployment-id a new one: this one is done"),
+        Cause::Superseded { .. } => Next::todo("use a new --deployment-id: this one is already completed"),
+        Cause::NoRollback(NoRollback::NothingEarlier) => target.run("status"),
         // Each of the releases that it could go to, and for each other one why not.
         Cause::NoRollback(_) => {
             Next::run(target.command("rollback").into_iter().chain(["--list".to_owned()]))
@@ -67,9 +68,7 @@ pub(super) fn again(command: &str, target: &Target, more: &[&str]) -> Next {
 /// A candidate that is not healthy in time: is it ill, or only slow?
 fn gate(failure: &GateFailure) -> Next {
     if failure.died {
-        return Next::todo(
-            "it did not stay up: its last log lines may tell why; mend it, deploy that as a new image",
-        );
+        return Next::todo("it did not stay up; its last log lines may show why; deploy a fixed image");
     }
     let longer = duration::format(failure.deadline.saturating_mul(2));
     Next::todo(format!(
@@ -93,24 +92,26 @@ fn too_slow(after: Duration, limits: &Limits) -> Next {
     // A stop has the grace added and is of no limit's own length.
     let names = if over.is_empty() { "`runtime`".to_owned() } else { over.join(" or ") };
     let longer = duration::format(after.saturating_mul(2));
-    Next::todo(format!("see what hangs; if it only needs longer, raise {names} in [limits], to {longer}"))
+    Next::todo(format!(
+        "find out what hangs; if it only needs more time, raise {names} in [limits] to {longer}"
+    ))
 }
 
 /// The journal or its lock.
 fn journal(command: &str, error: &JournalError, target: &Target) -> Next {
     match error {
         JournalError::Held { .. } => {
-            again(command, target, &["--wait", "10m"]).saying("another run is at work: wait for it")
+            again(command, target, &["--wait", "10m"]).saying("wait for the run that is in progress")
         }
         JournalError::Denied { directory, is_there } => open_state(directory, *is_there),
         JournalError::Corrupt { path, .. } => Next::todo(format!(
-            "look at {path}; when it is beyond repair, move it away: what serves is found by looking"
+            "inspect {path}; if it cannot be repaired, move it away: what serves is then found by asking Docker and nginx"
         )),
         error if is_denied(error) => Next::todo(match &target.state_dir {
-            Some(path) => format!("run as a user who may write to {} and what is in it", path.display()),
-            None => "run as a user who may write to the state directory and what is in it".to_owned(),
+            Some(path) => format!("run as a user who may write to {} and the files in it", path.display()),
+            None => "run as a user who may write to the state directory and the files in it".to_owned(),
         }),
-        _ => Next::todo("check the state directory: it must be writable and have room"),
+        _ => Next::todo("check the state directory: it must be writable and have free space"),
     }
 }
 
@@ -122,12 +123,12 @@ fn is_denied(error: &(dyn Error + 'static)) -> bool {
 }
 
 const NO_WAY_IN: &str =
-    "set `url` in [nginx] to a plain HTTP address of this host, or take `receipt.max_failures` out";
+    "set `url` in [nginx] to a plain HTTP address of this host, or remove `receipt.max_failures`";
 
 /// There is too little room.
 pub(crate) fn disk_low() -> Next {
     Next::run(["docker", "system", "df"])
-        .saying("make room: this shows what takes it; or lower `retain.min_free`")
+        .saying("free some space (this shows what uses it), or lower `retain.min_free`")
 }
 
 /// What to do about it.
@@ -135,18 +136,18 @@ pub(crate) fn registry(error: &RegistryError) -> Next {
     match error {
         RegistryError::ImageNotFound { .. } => Next::todo("check that it was pushed under this name and tag"),
         RegistryError::NotHere { image } => {
-            Next::run(["docker", "pull", image]).saying("pull it, or let this pull it: --pull missing")
+            Next::run(["docker", "pull", image]).saying("pull it, or allow pulling with --pull missing")
         }
         RegistryError::AccessDenied { registry, .. } => refused_by(registry),
         RegistryError::NoCredentials { registry, .. } if EcrHost::parse(registry).is_none() => {
-            login(registry).saying("mend that helper, or log in as the user that runs this")
+            login(registry).saying("fix that helper, or log in as the user that runs bluegreen")
         }
         RegistryError::NoCredentials { .. } => Next::todo(
             "give this host AWS credentials: attach an instance profile to the instance (in a container: metadata \
              hop limit 2), or set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
         ),
         RegistryError::Unreachable { .. } => {
-            Next::todo("check this host's way to the registry: DNS, proxy, security group")
+            Next::todo("check the network between this host and the registry: DNS, proxy, security group")
         }
         // Registries are asked through the Engine, which may itself be what is missing.
         RegistryError::Other { source, .. } => match source.downcast_ref::<RuntimeError>() {
@@ -165,11 +166,12 @@ fn unknown() -> Next {
 fn refused_by(registry: &str) -> Next {
     if EcrHost::parse(registry).is_some() {
         Next::todo(
-            "let the role or user pull: ecr:GetAuthorizationToken on *, and on the repository ecr:BatchGetImage and \
+            "allow the role or user to pull: ecr:GetAuthorizationToken on *, and on the repository ecr:BatchGetImage and \
              ecr:GetDownloadUrlForLayer",
         )
     } else {
-        login(registry).saying("check the image's name; if it is private, log in as the user that runs this")
+        login(registry)
+            .saying("check the image's name; if it is private, log in as the user that runs bluegreen")
     }
 }
 
@@ -189,14 +191,14 @@ pub(crate) fn runtime(error: &RuntimeError) -> Next {
         RuntimeError::ImageNotFound { .. } => Next::todo("check that it was pushed under this name and tag"),
         RuntimeError::PullDenied { registry, .. } => refused_by(registry),
         RuntimeError::RegistryUnreachable { .. } => {
-            Next::todo("check this host's way to the registry: DNS, proxy, security group")
+            Next::todo("check the network between this host and the registry: DNS, proxy, security group")
         }
         RuntimeError::DiskFull { .. } => disk_low(),
         RuntimeError::PortTaken { port, .. } => {
             port_taken(port.rsplit_once(':').map_or(port.as_str(), |(_, number)| number))
         }
         RuntimeError::NameTaken { name } => Next::todo(format!(
-            "take it over (`adopt = true` in bluegreen.toml), or, when nobody needs it: docker rm -f {name}"
+            "take it over with `adopt = true` in bluegreen.toml; or, if it is not needed: docker rm -f {name}"
         )),
         RuntimeError::Network { name, .. } => Next::run([
             "docker",
@@ -206,9 +208,9 @@ pub(crate) fn runtime(error: &RuntimeError) -> Next {
             &format!("name={name}"),
         ])
         .saying(format!(
-            "see which there are: remove all but one by its id, or make it with docker network create {name}"
+            "list them; if there are several, remove all but one by id; if there is none: docker network create {name}"
         )),
-        RuntimeError::Rejected { .. } => Next::todo("mend the container's settings in bluegreen.toml"),
+        RuntimeError::Rejected { .. } => Next::todo("fix the container's settings in bluegreen.toml"),
         _ => unknown(),
     }
 }
@@ -216,7 +218,7 @@ pub(crate) fn runtime(error: &RuntimeError) -> Next {
 /// A host port that somebody else has.
 pub(crate) fn port_taken(number: impl std::fmt::Display) -> Next {
     Next::run(["ss".to_owned(), "-ltnp".to_owned(), format!("sport = :{number}")]).saying(
-        "see who has it; if nobody has, Docker did not let go of it after a crash: systemctl restart docker",
+        "see what uses the port; if nothing does, Docker still holds it after a crash: systemctl restart docker",
     )
 }
 
@@ -235,12 +237,12 @@ pub(crate) fn proxy(error: &ProxyError, target: &Target) -> Next {
     match error {
         ProxyError::NotRunning { .. } => match &target.app.nginx.place {
             Place::Container { name } => Next::run(["docker", "start", name.as_str()])
-                .saying(format!("start nginx; when it does not stay up, docker logs {name} tells why")),
+                .saying(format!("start nginx; if it does not stay up, docker logs {name} shows why")),
             _ => Next::run(["systemctl", "start", "nginx"])
-                .saying("start nginx; when it does not stay up, journalctl -u nginx tells why"),
+                .saying("start nginx; if it does not stay up, journalctl -u nginx shows why"),
         },
         ProxyError::Broken { .. } => test_of_nginx(target)
-            .saying("mend nginx's own configuration, which this run did not touch, until its test passes"),
+            .saying("fix nginx's own configuration until its test passes; this run did not change it"),
         ProxyError::NoWayIn { .. } => Next::todo(NO_WAY_IN),
         ProxyError::UnknownHost { .. } => unresolved(target),
         _ => target.run("nginx check"),

@@ -102,10 +102,10 @@ fn line(event: &Event) -> Option<String> {
         Event::Waiting { holder: Some(holder) } => format!("waiting for another run to end: {holder}"),
         Event::Waiting { holder: None } => "waiting for another run to end".to_owned(),
         Event::Recovering { deployment, forward: true } => {
-            format!("finishing {deployment}, which was cut off after its commit point")
+            format!("finishing {deployment}, which was interrupted after its commit point")
         }
         Event::Recovering { deployment, forward: false } => {
-            format!("taking back {deployment}, which was cut off before its commit point")
+            format!("rolling back {deployment}, which was interrupted before its commit point")
         }
         Event::Begun { deployment, app, verb, image, candidate, previous } => {
             let from = previous.map_or_else(|| "nothing".to_owned(), |color| color.to_string());
@@ -118,8 +118,8 @@ fn line(event: &Event) -> Option<String> {
         }
         Event::StepFailed { step, error } => format!("  {step:<8} FAILED  {}", plain(error)),
         Event::NotHealthyYet { check, reason } => format!("  gate     {}: {}", plain(check), plain(reason)),
-        Event::Undoing { step } => format!("  taking back {step}"),
-        Event::Undone { step } => format!("  {step:<8} taken back"),
+        Event::Undoing { step } => format!("  undoing {step}"),
+        Event::Undone { step } => format!("  {step:<8} undone"),
         _ => return None,
     })
 }

@@ -15,8 +15,9 @@ mod terminal;
 mod verdict;
 mod writer;
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anstream::{AutoStream, ColorChoice};
@@ -27,7 +28,7 @@ pub(crate) use next::{Next, typed};
 #[cfg(test)]
 pub(crate) use verdict::Line;
 pub(crate) use verdict::{Explained, Verdict};
-use writer::Writer;
+use writer::{To, Writer};
 
 /// Longer lines are cut: one line of 2,048 characters would empty the log that CodeDeploy keeps.
 const LONGEST: usize = 400;
@@ -40,6 +41,9 @@ pub(crate) struct Out {
     pub(crate) quiet: bool,
     pub(crate) verbose: bool,
     progress: bool,
+    /// The warnings that were given: each is given once a run, whoever gives it.
+    warned: Arc<Mutex<BTreeSet<String>>>,
+    writer: Writer,
 }
 
 impl Out {
@@ -50,12 +54,22 @@ impl Out {
             quiet: global.quiet,
             verbose: global.verbose > 0,
             progress: !global.no_progress && !global.quiet && std::io::stderr().is_terminal(),
+            warned: Arc::default(),
+            writer: Writer::process().clone(),
         }
     }
 
     /// As with `--output json`, for when nothing else of what was typed could be read.
     pub(crate) fn for_machines() -> Self {
-        Self { format: Output::Json, color: When::Never, quiet: false, verbose: false, progress: false }
+        Self {
+            format: Output::Json,
+            color: When::Never,
+            quiet: false,
+            verbose: false,
+            progress: false,
+            warned: Arc::default(),
+            writer: Writer::process().clone(),
+        }
     }
 
     /// Whoever prints the events of a run.
@@ -68,35 +82,40 @@ impl Out {
 
     /// One line for a person, on stderr.
     pub(crate) fn say(&self, line: &str) {
-        Writer::stderr().keep(self.line(line, &std::io::stderr()), unread);
+        self.writer.keep(To::Stderr, self.line(line, &std::io::stderr()), unread);
     }
 
     /// The same, unless only the verdict is wanted. Lost where nobody reads.
     pub(crate) fn mention(&self, line: &str) {
         if !self.quiet {
-            Writer::stderr().offer(self.line(line, &std::io::stderr()), unread);
+            self.writer.offer(To::Stderr, self.line(line, &std::io::stderr()), unread);
         }
     }
 
+    /// A warning, unless the same one was given before.
     pub(crate) fn warn(&self, message: &str) {
+        if !self.warned.lock().unwrap_or_else(PoisonError::into_inner).insert(message.to_owned()) {
+            return;
+        }
         let style = anstyle::AnsiColor::Yellow.on_default().bold();
         self.say(&format!("{style}warning:{style:#} {}", plain(message)));
     }
 
     /// The result, on stdout.
     pub(crate) fn result(&self, text: &str) {
-        Writer::stdout().keep(self.line(text, &std::io::stdout()), json::unread);
+        self.writer.keep(To::Stdout, self.line(text, &std::io::stdout()), json::unread);
     }
 
     /// An event as a line, on stdout. Lost where nobody reads.
     fn event(&self, line: &str) {
-        Writer::stdout().offer(self.line(line, &std::io::stdout()), json::unread);
+        self.writer.offer(To::Stdout, self.line(line, &std::io::stdout()), json::unread);
     }
 
-    /// Waits until all is written, but for a reader that takes nothing only as long as that.
+    /// The end of the process: waits until all is written, but for a reader that takes nothing only as long as that.
     pub(crate) fn finish(patience: Duration) {
-        Writer::stderr().finish(patience);
-        Writer::stdout().finish(patience);
+        if let Some(writer) = Writer::in_use() {
+            writer.finish(patience);
+        }
     }
 
     pub(crate) fn is_json(&self) -> bool {
@@ -128,7 +147,7 @@ impl Out {
 /// What a person is told of lines that had to go, as nobody read them.
 fn unread(lines: u64) -> String {
     format!(
-        "({lines} lines are missing here, as nobody read them: `bluegreen history --journal` has what was done)\n"
+        "({lines} lines were dropped because nobody read them; bluegreen history --journal shows what was done)\n"
     )
 }
 
@@ -146,7 +165,29 @@ pub(crate) fn plain(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::plain;
+    use std::io::{Read as _, pipe};
+    use std::os::fd::AsFd as _;
+
+    use bluegreen_core::event::Event;
+
+    use super::*;
+
+    #[test]
+    fn a_warning_is_given_once_whoever_gives_it() {
+        let (mut reader, sink) = pipe().unwrap();
+        let writer = Writer::new(sink.as_fd(), sink.as_fd());
+        let out = Out { format: Output::Human, writer: writer.clone(), ..Out::for_machines() };
+        let observer = out.observer();
+        out.warn("the ports are open");
+        observer.on_event(&Event::Warning { message: "the ports are open".to_owned() });
+        out.clone().warn("the ports are open");
+        out.warn("something else");
+        assert!(writer.finish(Duration::from_secs(20)));
+        let mut seen = [0; 256];
+        let count = reader.read(&mut seen).unwrap();
+        let seen = String::from_utf8_lossy(&seen[..count]);
+        assert_eq!(seen, "warning: the ports are open\nwarning: something else\n");
+    }
 
     #[test]
     fn what_comes_from_elsewhere_is_one_short_harmless_line() {

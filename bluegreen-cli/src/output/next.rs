@@ -5,10 +5,13 @@ use serde::Serialize;
 
 use super::plain;
 
-/// What to do next: something that only a person can do, a command, or first the one and then the other.
+/// What to do next: something that only a person can do, a command, or first the one and then the other; or something
+/// that may be done and need not be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Next {
     todo: Option<String>,
+    /// What it is good for, where nothing has to be done.
+    offer: Option<String>,
     #[serde(rename = "next")]
     command: Option<Vec<String>>,
 }
@@ -22,18 +25,34 @@ impl<T: Into<String>> From<T> for Next {
 impl Next {
     /// A command that can be typed as it stands.
     pub(crate) fn run(command: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Self { todo: None, command: Some(command.into_iter().map(Into::into).collect()) }
+        Self { todo: None, offer: None, command: Some(command.into_iter().map(Into::into).collect()) }
     }
 
     /// What a person has to do, in words.
     pub(crate) fn todo(text: impl Into<String>) -> Self {
-        Self { todo: Some(text.into()), command: None }
+        Self { todo: Some(text.into()), offer: None, command: None }
     }
 
     /// The same with something to be said first.
     pub(crate) fn saying(mut self, text: impl Into<String>) -> Self {
         self.todo = Some(text.into());
         self
+    }
+
+    /// Something that need not be done.
+    pub(crate) fn offer(text: impl Into<String>) -> Self {
+        Self { todo: None, offer: Some(text.into()), command: None }
+    }
+
+    /// The same, where it need not be done: what it would do.
+    pub(crate) fn offering(mut self, text: impl Into<String>) -> Self {
+        self.offer = Some(text.into());
+        self
+    }
+
+    /// What it would do, where nothing has to be done.
+    pub(crate) fn offered(&self) -> Option<&str> {
+        self.offer.as_deref()
     }
 
     /// In words, without a command.
@@ -49,8 +68,9 @@ impl Next {
     /// For people: what to do, and what to type. A command is never cut: half of one does something else.
     pub(crate) fn lines(&self) -> Vec<String> {
         let todo = self.todo.iter().map(|text| plain(&format!("to do: {text}")));
+        let offer = self.offer.iter().map(|text| plain(&format!("optional: {text}")));
         let command = self.command.iter().map(|command| format!("next: {}", typed(command)));
-        todo.chain(command).collect()
+        todo.chain(offer).chain(command).collect()
     }
 }
 

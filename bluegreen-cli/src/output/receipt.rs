@@ -12,7 +12,9 @@ pub(crate) fn lines(receipt: &Receipt) -> Vec<String> {
             let hint = seen.hint.iter().map(|hint| plain(&format!("hint: {hint}")));
             std::iter::once(line(seen)).chain(seen.slowed.as_ref().map(slowed)).chain(hint).collect()
         }
-        Receipt::NotMeasured { reason } => vec![plain(&format!("clients saw: not measured: {reason}"))],
+        Receipt::NotMeasured { reason } => {
+            vec![plain(&format!("availability probe: not measured: {reason}"))]
+        }
         // What the core learns later is in the JSON.
         _ => Vec::new(),
     }
@@ -20,21 +22,21 @@ pub(crate) fn lines(receipt: &Receipt) -> Vec<String> {
 
 fn line(seen: &Measurement) -> String {
     let noun = if seen.requests == 1 { "request" } else { "requests" };
-    let mut line = format!("clients saw: {} {noun}, ", seen.requests);
+    let mut line = format!("availability probe: {} {noun}, ", seen.requests);
     if seen.failed == 0 {
         line.push_str("0 failed");
     } else {
         line.push_str(&format!("{} FAILED ({}", seen.failed, seen.failures));
         if seen.keep_alive.failed > 0 {
             line.push_str(&format!(
-                "; {} on kept connections, which a browser sends again",
+                "; {} on reused connections, where a browser would retry",
                 seen.keep_alive.failed
             ));
         }
         line.push(')');
     }
     if seen.unfinished > 0 {
-        line.push_str(&format!(", {} unanswered at the end", seen.unfinished));
+        line.push_str(&format!(", {} unanswered when the run ended", seen.unfinished));
     }
     line.push_str(&format!(", longest gap {}", duration::precise(seen.longest_gap)));
     let parts: Vec<String> = [("before", &seen.before), ("during", &seen.during), ("after", &seen.after)]
@@ -52,10 +54,10 @@ fn slowed(slowed: &Slowdown) -> String {
     let interval = duration::precise(slowed.interval);
     match slowed.let_through {
         Some(limit) => format!(
-            "one request every {interval} only, as nginx lets {limit} a minute through there (limit_req)"
+            "probe slowed to one request every {interval}: nginx allows {limit} requests a minute there (limit_req)"
         ),
         None => format!(
-            "one request every {interval} only, as clients were turned away (429, 503) or not answered in time"
+            "probe slowed to one request every {interval}: requests were rejected (429, 503) or timed out"
         ),
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use console::Term;
 use indicatif::TermLike;
 
-use super::writer::Writer;
+use super::writer::{To, Writer};
 
 /// What is drawn since the last frame was sent.
 #[derive(Debug, Default)]
@@ -69,7 +69,7 @@ impl TermLike for Terminal {
 
     fn flush(&self) -> Result<()> {
         let frame = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        Writer::stderr().now_or_never(frame);
+        Writer::process().now_or_never(To::Stderr, frame);
         Ok(())
     }
 }

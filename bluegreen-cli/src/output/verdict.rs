@@ -2,16 +2,12 @@
 //! only the last lines are sure to be kept.
 
 use std::path::Path;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::{Next, Out, json::VERSION, plain, report};
 use crate::exit::Exit;
 use crate::settings::Target;
-
-/// How long a line waits for the one before it, where nobody reads.
-const IN_ORDER: Duration = Duration::from_millis(100);
 
 /// Everything that there is to say at the end.
 #[derive(Debug, Clone)]
@@ -111,8 +107,6 @@ impl Verdict {
 
     fn print(&self, out: &Out) {
         for line in self.lines(out.is_styled()) {
-            // They are two streams with a thread each, and may well end in one place.
-            Out::finish(IN_ORDER);
             match line {
                 Line::Say(text) => out.say(&text),
                 Line::Result(text) => out.result(&text),
@@ -164,6 +158,7 @@ impl Verdict {
             "serving": serving,
             "receipt": receipt,
             "result": self.result,
+            "offer": self.next.as_ref().and_then(Next::offered),
             "todo": self.next.as_ref().and_then(Next::words),
             "next": self.next.as_ref().and_then(Next::command),
         })

@@ -110,6 +110,20 @@ fn what_is_not_clear_is_refused_with_a_way_on() {
     insta::assert_snapshot!(report.join("\n"));
 }
 
+/// The verbs after a deploy read one table only, and know the others' names all the same.
+#[test]
+fn a_slip_in_a_name_is_answered_with_the_names_that_there_are() {
+    let place = Place::with(&[("c.toml", TWO)]);
+    let at = |name: &str| place.0.path().join(name).display().to_string();
+    let (config, state) = (at("c.toml"), at("state"));
+    let line = ["bluegreen", "status", "wep", "--config", &config, "--state-dir", &state];
+    let cli = Cli::try_parse_from(line).unwrap();
+    let Command::Status(args) = cli.command else { panic!("not a status") };
+    let error = target(&cli.global, &args).unwrap_err();
+    assert!(["web, api", "api, web"].iter().any(|names| error.to_string().ends_with(names)), "{error}");
+    assert_eq!(error.hint().unwrap().lines(), ["to do: did you mean web?"]);
+}
+
 #[test]
 fn the_state_directory_of_the_command_line_wins_and_is_named_again() {
     let place = Place::with(&[

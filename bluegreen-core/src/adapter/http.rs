@@ -38,7 +38,7 @@ pub(crate) enum HttpError {
     /// The path or the host header cannot be sent.
     #[error("a request cannot be made of this path and host")]
     Unsendable(#[source] hyper::http::Error),
-    /// Nobody accepted the connection.
+    /// The connection was refused.
     #[error("the connection was not accepted")]
     Connect(#[source] std::io::Error),
     /// It ended before a complete answer.

@@ -91,7 +91,7 @@ impl Fingerprint {
         Self(text.into())
     }
 
-    /// As a label has it.
+    /// As it is written in a label.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -46,6 +46,11 @@ impl ParseError {
         Self { what, value: value.into(), expected }
     }
 
+    /// The value.
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+
     /// What kind of value was being read, for example `image reference`.
     pub fn what(&self) -> &'static str {
         self.what

@@ -36,7 +36,7 @@ impl Default for GatePolicy {
     }
 }
 
-/// How long a candidate has when nobody says.
+/// How long a candidate has by default.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
 
 impl GatePolicy {
@@ -88,7 +88,7 @@ pub enum LongLived {
     Cut,
 }
 
-/// How the previous colour is let go.
+/// How the previous colour is drained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DrainPolicy {

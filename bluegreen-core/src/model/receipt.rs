@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Color, ParseError};
 
-/// How clients are played while a run goes on, to see what they lose by it.
+/// The availability probe: synthetic requests while a run goes on, to see what clients lose by it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReceiptPolicy {
@@ -101,12 +101,12 @@ impl From<Rate> for u16 {
     }
 }
 
-/// What clients saw of a run.
+/// What the availability probe measured during a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Receipt {
-    /// Nobody looked, or nothing could be seen. Never to be taken for "nothing was lost".
+    /// Nothing was measured. This does not mean that nothing was lost.
     NotMeasured {
         /// Why not.
         reason: String,
@@ -136,7 +136,7 @@ impl Slowdown {
     }
 }
 
-/// The requests of the clients that were played. Times are in microseconds where it is serialized.
+/// The requests of the availability probe. Times are in microseconds where it is serialized.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Measurement {
@@ -234,7 +234,7 @@ impl KeepAlive {
 #[serde(rename_all = "kebab-case")]
 #[expect(clippy::exhaustive_enums, reason = "whoever counts them should see a new one")]
 pub enum Miss {
-    /// Nobody accepted the connection.
+    /// The connection was refused.
     Refused,
     /// The connection was reset.
     Reset,

@@ -1,15 +1,15 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AppName, Backend, Color, DeploymentId, DrainPolicy, Endpoint, Fingerprint, GatePolicy, InstanceName,
-    Limits, NetworkAttachment, PinnedImage, Publish, ReceiptPolicy, Retain, RunOptions,
+    AppName, Backend, Color, DeploymentId, Digest, DrainPolicy, Endpoint, Fingerprint, GatePolicy,
+    InstanceName, Limits, NetworkAttachment, PinnedImage, Publish, ReceiptPolicy, Retain, RunOptions,
 };
 
-/// One colour's fixed place: the same for every release that lands in it.
+/// One colour's slot: the same for every release that runs in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Slot {
-    /// Which colour this place is.
+    /// Its colour.
     pub color: Color,
     /// The container's name.
     pub name: InstanceName,
@@ -67,9 +67,9 @@ pub struct AppSpec {
     pub options: RunOptions,
     /// When a candidate is good enough.
     pub gate: GatePolicy,
-    /// How the previous colour is let go.
+    /// How the previous colour is drained.
     pub drain: DrainPolicy,
-    /// How clients are played while a run goes on; unset: not at all.
+    /// The availability probe of a run; unset: none.
     pub receipt: Option<ReceiptPolicy>,
     /// What is kept.
     pub retain: Retain,
@@ -139,20 +139,21 @@ pub struct InstanceSpec {
     /// Whether a container of that name without our label may be replaced.
     #[serde(default)]
     pub adopt: bool,
-    /// The runtime's name of the very container, when somebody else made it: as long as it is there, it is this.
+    /// The runtime's id of the container, if bluegreen did not create it: as long as that exists, it is used again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made_elsewhere: Option<String>,
 }
 
 impl InstanceSpec {
-    /// What tells its container from another's.
+    /// What distinguishes its container from another's.
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of(self)
     }
 
-    /// What is run, wherever: two releases of one content differ only in their colour.
-    pub fn content(&self) -> (&PinnedImage, &RunOptions) {
-        (&self.image, &self.options)
+    /// What is run, wherever it runs and whatever its image is called: a tag and a digest may name the same. What
+    /// tells containers apart is [`fingerprint`](Self::fingerprint).
+    pub fn content(&self) -> (&Digest, &RunOptions) {
+        (self.image.digest(), &self.options)
     }
 }
 

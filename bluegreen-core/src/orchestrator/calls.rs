@@ -37,7 +37,7 @@ impl Orchestrator {
 
     pub(super) async fn queue(&self) -> Result<Queue, Cause> {
         let call = self.ports.journal.queue(&self.spec.name);
-        within(self.spec.limits.journal, "looking at who is at work", call).await
+        within(self.spec.limits.journal, "looking up the run in progress", call).await
     }
 
     pub(super) async fn enqueue(&self, holder: &Holder) -> Result<(), Cause> {
@@ -217,7 +217,7 @@ impl Orchestrator {
         let mut asking = Asking::within(policy.timeout);
         (asking.path, asking.host) = (policy.path.clone(), policy.host.clone());
         let call = self.ports.proxy.client(&self.spec.name, &asking);
-        within(self.spec.limits.proxy, "finding a way in for clients", call).await
+        within(self.spec.limits.proxy, "finding an address for the availability probe", call).await
     }
 
     /// Makes a harmless call again while its error is one that may pass. No attempt begins when `patience` is over:

@@ -19,15 +19,15 @@ pub struct Failure {
     pub step: Option<Step>,
     /// Why.
     pub cause: Cause,
-    /// What that means for what serves.
+    /// What serves after it.
     pub aftermath: Aftermath,
-    /// What serves now, when that could be told.
+    /// What serves now, if known.
     pub serving: Option<ServingNow>,
     /// The candidate's last log lines, oldest first.
     pub log: Vec<String>,
     /// The run, when one had begun.
     pub deployment: Option<DeploymentId>,
-    /// What clients saw of the run, when one had begun and somebody looked.
+    /// What the availability probe measured, if a run had begun and the probe ran.
     pub receipt: Option<Receipt>,
 }
 
@@ -88,7 +88,7 @@ pub enum Cause {
     },
     /// Clients' requests failed since the switch, more than the receipt's gate allows.
     #[error(
-        "{} requests of clients failed since the switch ({failures}); {allowed} are allowed", .failures.total()
+        "{} probe requests failed since the switch ({failures}); {allowed} are allowed", .failures.total()
     )]
     ClientsFailed {
         /// In which way.
@@ -97,7 +97,7 @@ pub enum Cause {
         allowed: u64,
     },
     /// The receipt has a gate, and nothing can be measured.
-    #[error("what clients see cannot be measured, and a limit is set for their failures: {reason}")]
+    #[error("`max_failures` is set, but the availability probe cannot run: {reason}")]
     NotMeasured {
         /// Why not.
         reason: String,
@@ -111,14 +111,14 @@ pub enum Cause {
         wanted: u64,
     },
     /// A call did not come back in time. Its effect may have happened.
-    #[error("{operation} did not end within {}", seconds(*.after))]
+    #[error("{operation} took longer than {}", seconds(*.after))]
     Timeout {
         /// What was being done.
         operation: &'static str,
         /// The limit.
         after: Duration,
     },
-    /// Somebody asked to stop.
+    /// The run was asked to stop.
     #[error("stopped on request")]
     Cancelled,
     /// A later deploy asked for its turn while this one waited.
@@ -131,7 +131,7 @@ pub enum Cause {
     #[error(transparent)]
     NoRollback(#[from] NoRollback),
     /// This deployment was done before, and another one since.
-    #[error("deployment {deployment} was done before and {current} has replaced it since")]
+    #[error("deployment {deployment} was completed before, and {current} has replaced it since")]
     Superseded {
         /// The one that was asked for.
         deployment: DeploymentId,

@@ -21,7 +21,7 @@ const DENSE: Duration = Duration::from_millis(5);
 const SLOWEST: Duration = Duration::from_millis(250);
 /// How a process ends that was killed.
 const KILLED: i64 = 137;
-/// An attempt that was cut short says something by itself once it has lasted so long.
+/// An attempt that the deadline cut short is reported only if it had lasted this long.
 const TELLING: Duration = Duration::from_secs(1);
 
 /// Why a candidate was not let through.
@@ -117,7 +117,7 @@ fn told(state: &InstanceState) -> String {
         InstanceState::Exited { exit_code: KILLED, oom_killed: false, .. }
             | InstanceState::Restarting { exit_code: KILLED, oom_killed: false }
     );
-    if killed { format!("{state} (killed by somebody, or for lack of memory)") } else { state.to_string() }
+    if killed { format!("{state} (killed, possibly for lack of memory)") } else { state.to_string() }
 }
 
 /// What to say of an instance that runs again.

@@ -18,7 +18,7 @@ pub struct History {
     pub runs: Vec<RunView>,
     /// The records, oldest first.
     pub records: Vec<RecordView>,
-    /// What a rollback would do; unset when that could not be told.
+    /// What a rollback would do; unset if unknown.
     pub rollback: Option<RollbackOffer>,
 }
 
@@ -30,7 +30,7 @@ pub struct RecordView {
     pub seq: u64,
     /// When it was written, by the host's clock.
     pub at: Timestamp,
-    /// Which kind it is, as the journal has it.
+    /// Which kind it is, in the journal's words.
     pub record: &'static str,
     /// The run that it belongs to; unset for what belongs to none.
     pub deployment: Option<DeploymentId>,
@@ -39,7 +39,7 @@ pub struct RecordView {
 }
 
 impl Orchestrator {
-    /// What happened, as the journal has it. Touches nothing and takes no lock.
+    /// What happened, according to the journal. Touches nothing and takes no lock.
     ///
     /// # Errors
     ///
@@ -73,7 +73,8 @@ fn told(record: &Record) -> (&'static str, String) {
         Record::Begun { verb, candidate, previous, adopted, .. } => {
             let from = previous.map_or_else(|| "nothing".to_owned(), |color| color.to_string());
             let made = adopted.as_ref().map(|adopted| adopted.image());
-            let made = made.map_or(String::new(), |made| format!(", which somebody else had made ({made})"));
+            let made =
+                made.map_or(String::new(), |made| format!(", which bluegreen had not created ({made})"));
             ("begun", format!("{verb} {} on {}, from {from}{made}", candidate.image(), candidate.color()))
         }
         Record::Started { step } => ("started", step.to_string()),

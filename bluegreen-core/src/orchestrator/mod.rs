@@ -1,18 +1,19 @@
 //! Runs a plan over the ports. Names no adapter, reads no environment, prints nothing.
 //!
-//! | room | what happens there |
+//! | module | what happens there |
 //! |---|---|
-//! | `mod` | the verbs: deploy, rollback, recover, status, plan |
-//! | `prepare` | look at the world and decide what to do, touching nothing |
+//! | `mod` | the verbs: deploy, rollback, recover, retire |
+//! | `prepare` | look at the world and decide what to do, touching nothing; `plan` |
 //! | `status` | what serves, as clients see it |
 //! | `run` | carry the steps out, forward |
 //! | `gate`, `drain` | the two waits |
-//! | `receipt`, `pace`, `tally` | clients are played beside the run, so that nobody is displaced, and what they saw is counted |
-//! | `unwind` | take steps back |
+//! | `receipt`, `pace`, `tally` | the availability probe beside the run, at a pace that displaces nobody, and its count |
+//! | `unwind` | undo steps |
 //! | `retire` | what becomes of what served before, and which images stay |
 //! | `rollback` | what can be gone back to, and going there |
 //! | `history` | what the journal holds, for people |
-//! | `settle` | finish or take back a run that was cut off |
+//! | `settle` | finish an interrupted run or roll it back |
+//! | `failure`, `report` | what a verb answers: why it failed and what that left, or what it did |
 //! | `calls` | every call on a port, each with its deadline |
 //! | `log` | the journal of this run: write ahead, and answers that got lost |
 
@@ -121,7 +122,7 @@ impl Request {
 }
 
 impl Orchestrator {
-    /// An orchestrator of one application. Nobody watches, nothing cancels it, and it does not wait for a lock.
+    /// An orchestrator of one application: without an observer, without a cancellation token, and not waiting for a lock.
     pub fn new(ports: Ports, spec: AppSpec) -> Self {
         Self {
             ports,
@@ -134,7 +135,7 @@ impl Orchestrator {
         }
     }
 
-    /// Tells `observer` what happens.
+    /// Sends events to `observer`.
     #[must_use]
     pub fn observed_by(mut self, observer: Arc<dyn Observer>) -> Self {
         self.observer = observer;
@@ -148,7 +149,7 @@ impl Orchestrator {
         self
     }
 
-    /// The host's name, for whoever finds the lock held.
+    /// The host's name, which a run that finds the lock held reports.
     #[must_use]
     pub fn on_host(mut self, host: impl Into<String>) -> Self {
         self.host = host.into();
@@ -170,7 +171,7 @@ impl Orchestrator {
     ///
     /// # Errors
     ///
-    /// [`Failure`] says what failed, and by its [`Aftermath`] what that means for what serves.
+    /// [`Failure`] says what failed, and its [`Aftermath`] what serves after it.
     pub async fn deploy(&self, request: Request) -> Result<Report, Failure> {
         let deployment = request.deployment.clone();
         let opened = self.open(Activity::Deploy, &deployment).await?;

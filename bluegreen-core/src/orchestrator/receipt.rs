@@ -1,4 +1,4 @@
-//! Clients are played while a run goes on, and what they saw is its receipt.
+//! The availability probe of a run: synthetic requests through the proxy, whose outcome is the run's receipt.
 //!
 //! One task, beside the run: half of the requests over connections of their own, half over one that is kept, at a
 //! steady pace that takes nobody else's turn (`pace`), and never twice. The run only tells it which phase has begun.
@@ -22,7 +22,7 @@ use crate::model::{Color, Receipt, ReceiptGate, ReceiptPolicy};
 use crate::port::{Client, Connection};
 use crate::state::Record;
 
-/// How many requests may be under way: while none is answered, no more are sent than tell that.
+/// How many requests may be in flight. If none is answered, this many are enough to show it.
 const UNDER_WAY: usize = 256;
 /// How long the last ones may take: one that was cut off in the last moment is seen to be.
 const LINGER: Duration = Duration::from_millis(100);

@@ -36,11 +36,11 @@ pub struct Report {
     pub recovered: Option<DeploymentId>,
     /// How the switch was proven.
     pub proof: Option<String>,
-    /// How the previous colour was let go.
+    /// How the previous colour was drained.
     pub drain: Option<DrainReport>,
-    /// What clients saw; unset when nobody looked.
+    /// What the availability probe measured; unset if it did not run.
     pub receipt: Option<Receipt>,
-    /// What a rollback would do from here; unset when that could not be told.
+    /// What a rollback would do from here; unset if unknown.
     pub rollback: Option<RollbackOffer>,
     /// How long each step took.
     pub steps: Vec<StepTime>,
@@ -63,7 +63,7 @@ impl StepTime {
     }
 }
 
-/// How the previous colour was let go.
+/// How the previous colour was drained.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct DrainReport {
@@ -110,7 +110,7 @@ impl DrainReport {
     }
 }
 
-/// What serves, as far as it can be told.
+/// What serves, as far as it is known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ServingNow {
@@ -134,7 +134,7 @@ pub struct ServingNow {
 pub struct Status {
     /// The application.
     pub app: AppName,
-    /// How it stands, in one word.
+    /// Its state, in one word.
     pub standing: Standing,
     /// What serves; the error in words when the proxy cannot be asked. Written as two fields, of which one is null.
     #[serde(flatten, serialize_with = "serving")]
@@ -159,7 +159,7 @@ pub struct Status {
     pub findings: Vec<String>,
 }
 
-/// How an application stands.
+/// The state of an application.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[expect(clippy::exhaustive_enums, reason = "a script that asks wants one of three answers")]
@@ -202,7 +202,7 @@ pub enum PublicLook {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct AtWork {
-    /// Who, when that can be told.
+    /// Who, if known.
     pub holder: Option<Holder>,
     /// The run that is under way, if there is one.
     pub deployment: Option<DeploymentId>,
@@ -285,7 +285,7 @@ pub struct RunView {
     pub step: Option<Step>,
     /// How it ended, or how it is left.
     pub ending: RunEnding,
-    /// What clients saw of it; unset when nobody looked, or when it was cut off.
+    /// What the availability probe measured; unset if it did not run or the run was interrupted.
     pub receipt: Option<Receipt>,
 }
 
@@ -300,7 +300,7 @@ pub enum RunEnding {
     CommittedUnfinished,
     /// It was taken back.
     RolledBack {
-        /// What failed; unset when somebody asked to stop, or when it was cut off.
+        /// What failed; unset if the run was asked to stop or was interrupted.
         failed: Option<FailedStep>,
     },
     /// Taking it back failed.
@@ -339,9 +339,9 @@ impl fmt::Display for RunEnding {
                 write!(f, "rolled back: {step} failed: {error}")
             }
             Self::Stuck { failed: FailedStep { step, error } } => {
-                write!(f, "stuck: taking back {step} failed: {error}")
+                write!(f, "stuck: undoing {step} failed: {error}")
             }
-            Self::CutOff => f.write_str("cut off before the commit point"),
+            Self::CutOff => f.write_str("interrupted before the commit point"),
         }
     }
 }

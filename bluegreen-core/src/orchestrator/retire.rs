@@ -53,7 +53,7 @@ impl Deployment<'_> {
                     orchestrator.ensure_stopped(&instance.id, options).await?;
                     stopped = Some(instance);
                 }
-                _ => detail = format!("{} is not ours and is left as it is", slot.name),
+                _ => detail = format!("{} was not created by bluegreen and is left as it is", slot.name),
             }
         }
         self.still_running().await?;

@@ -69,7 +69,7 @@ pub struct Earlier {
     pub digest: String,
     /// Where it ran.
     pub color: Color,
-    /// Whether somebody else had made it and we took its place.
+    /// Whether bluegreen had not created it and took it over.
     pub adopted: bool,
     /// Whether its image is on this host. If not, its registry must still have it.
     pub here: bool,
@@ -99,19 +99,19 @@ pub enum NoRollback {
         wanted: String,
     },
     /// It serves.
-    #[error("{wanted} is what serves")]
+    #[error("{wanted} serves already")]
     Serves {
         /// What was asked for.
         wanted: String,
     },
-    /// Somebody went back from it.
-    #[error("{wanted} was rolled back from; to have it again, deploy it")]
+    /// It was rolled back from.
+    #[error("{wanted} was rolled back from; to use it again, deploy it")]
     RolledBackFrom {
         /// What was asked for.
         wanted: String,
     },
     /// It was never committed.
-    #[error("{wanted} never served: its run was taken back")]
+    #[error("{wanted} never served: its run was rolled back")]
     NeverServed {
         /// What was asked for.
         wanted: String,

@@ -94,10 +94,10 @@ impl Orchestrator {
         match public {
             // Where nothing is to serve, an error is what clients are to get.
             PublicLook::Answered { target, status: status @ 500.. } if now.color.is_some() => {
-                findings.push(format!("a client's request to {target} was answered with {status}"));
+                findings.push(format!("a request to {target} was answered with {status}"));
             }
             PublicLook::Failed { target, miss } => {
-                findings.push(format!("a client's request to {target} failed ({miss})"));
+                findings.push(format!("a request to {target} failed ({miss})"));
             }
             _ => {}
         }
@@ -141,7 +141,7 @@ impl Orchestrator {
             && !now.running
         {
             findings.push(format!(
-                "the proxy sends requests to {color}, but {} does not run",
+                "the proxy sends requests to {color}, but {} is not running",
                 self.spec.slots.of(color).name
             ));
         }
@@ -180,7 +180,7 @@ impl Orchestrator {
         let placed = |instance: &Instance| found.iter().any(|(_, known)| known.id == instance.id);
         let strays = self.list().await?.into_iter().filter(|instance| !placed(instance));
         Ok(strays
-            .map(|stray| format!("container {} ({}) is in neither place", stray.name, stray.state))
+            .map(|stray| format!("container {} ({}) is in neither slot", stray.name, stray.state))
             .collect())
     }
 }

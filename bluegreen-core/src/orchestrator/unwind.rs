@@ -17,10 +17,10 @@ const ATTEMPTS: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 impl Deployment<'_> {
-    /// Takes `steps` back, in this order, and ends the run.
+    /// Undoes `steps`, in this order, and ends the run.
     ///
-    /// The journal's word is asked for before each, but its failure stops nothing: the step's own intent is
-    /// durable, so a later recovery does the same again.
+    /// Each undo is written to the journal first, but an undo goes on if that fails: the start of the step is on record,
+    /// so a later recovery does the same again.
     pub(super) async fn unwind(&mut self, log: &mut Log, steps: &[Step]) -> Result<(), (Step, Cause)> {
         if steps.contains(&Step::Switch) {
             self.phase(Phase::During);

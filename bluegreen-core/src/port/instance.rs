@@ -95,7 +95,7 @@ impl Instance {
     }
 }
 
-/// How an instance runs that somebody else made.
+/// How an instance runs that bluegreen did not create.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Described {

@@ -17,7 +17,7 @@ pub trait Journal: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`JournalError::Held`] at once when somebody has it, otherwise as the others.
+    /// [`JournalError::Held`] at once if another process holds it, otherwise as the others.
     async fn lock(&self, app: &AppName, holder: &Holder) -> Result<Lease, JournalError>;
 
     /// Adds a record. On `Ok` it survives a power cut.
@@ -63,7 +63,7 @@ pub trait Journal: fmt::Debug + Send + Sync + 'static {
 pub struct Queue {
     /// Whether the lock is held.
     pub held: bool,
-    /// By whom, when that can be told.
+    /// By whom, if known.
     pub holder: Option<Holder>,
     /// Who asked last for its turn; it may have had it long ago.
     pub newest: Option<Holder>,
@@ -97,7 +97,7 @@ impl fmt::Debug for Lease {
     }
 }
 
-/// Who holds a lock, for whoever finds it held.
+/// Who holds a lock, as a run that finds it held reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Holder {
@@ -136,14 +136,14 @@ impl fmt::Display for Holder {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JournalError {
-    /// Somebody else is at work on this application.
+    /// Another run of this application is in progress.
     #[error("{}", held(.holder.as_deref()))]
     Held {
-        /// Who, when that can be told.
+        /// Who, if known.
         holder: Option<Box<Holder>>,
     },
     /// It is not for this user.
-    #[error("the state directory {directory} is not open to this user")]
+    #[error("this user may not use the state directory {directory}")]
     Denied {
         /// Where it is, or would be.
         directory: String,
@@ -173,7 +173,7 @@ pub enum JournalError {
 
 fn held(holder: Option<&Holder>) -> String {
     holder.map_or_else(
-        || "another run is at work on this application".to_owned(),
-        |holder| format!("another run is at work on this application: {holder}"),
+        || "another run of this application is in progress".to_owned(),
+        |holder| format!("another run of this application is in progress: {holder}"),
     )
 }

@@ -271,7 +271,7 @@ pub enum ProxyError {
     },
     /// Requests reach the application past the switch: they would go on to a place that is stopped. Nothing was
     /// touched.
-    #[error("requests reach the application past the switch: {}", show(ways))]
+    #[error("requests reach the application without passing the switch: {}", show(ways))]
     SecondWay {
         /// Each directive that leads there.
         ways: Vec<Way>,
@@ -302,7 +302,7 @@ pub enum ProxyError {
         reason: String,
     },
     /// A client's request cannot be sent from here: only TLS is spoken, or it is not known where.
-    #[error("no client's request can be sent from here: {reason}")]
+    #[error("no request can be sent as a client would: {reason}")]
     NoWayIn {
         /// Why not.
         reason: String,

@@ -66,7 +66,7 @@ pub trait ContainerRuntime: fmt::Debug + Send + Sync + 'static {
     /// See [`RuntimeError`].
     async fn find(&self, name: &InstanceName) -> Result<Option<Instance>, RuntimeError>;
 
-    /// How an instance runs that somebody else made, as far as it can be said in our terms: what it takes to make it
+    /// How an instance runs that bluegreen did not create, as far as our options can express it: what it takes to create it
     /// again. `None` when it is gone.
     ///
     /// # Errors
@@ -143,7 +143,7 @@ impl ExecUser {
 /// The lines of a log as they appear.
 pub type LineStream = BoxStream<'static, Result<String, RuntimeError>>;
 
-/// Is told how a pull goes. Called often and must not block.
+/// Receives the progress of a pull. Called often; must not block.
 pub type PullObserver = std::sync::Arc<dyn Fn(PullProgress) + Send + Sync>;
 
 /// How far a pull is.

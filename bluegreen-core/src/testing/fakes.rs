@@ -124,7 +124,11 @@ fn observed(inner: &Inner, name: &InstanceName, container: &Container) -> Instan
 impl Registry for Fake {
     async fn resolve(&self, image: &ImageRef) -> Result<PinnedImage, RegistryError> {
         let found = self
-            .call("registry.resolve", image, |inner| inner.registry.get(&image.to_string()).cloned())
+            .call("registry.resolve", image, |inner| {
+                let by_digest =
+                    image.digest().filter(|wanted| inner.registry.values().any(|it| it == *wanted));
+                inner.registry.get(&image.to_string()).or(by_digest).cloned()
+            })
             .await;
         let found = found.map_err(|source| RegistryError::Other { operation: "resolving", source })?;
         found.map(|digest| image.pin(digest)).ok_or_else(|| RegistryError::ImageNotFound {

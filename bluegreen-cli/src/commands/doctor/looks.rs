@@ -10,13 +10,13 @@ use bluegreen_core::model::{Check, Color, ImageRef, ImageSource, Slot};
 use bluegreen_core::orchestrator::{Orchestrator, Status};
 use bluegreen_core::port::{Health, Instance, Ports, ProxyError, RegistryError};
 
-use super::Finding;
+use super::{Finding, Level};
 use crate::commands::Context;
 use crate::output::Next;
 use crate::settings::Target;
 use crate::{explain, ports};
 
-/// No look takes longer; those that ask others have their own, shorter limits.
+/// No look at the image, nginx or the application's health takes longer. The others have the limits of `[limits]`.
 const WITHIN: Duration = Duration::from_secs(30);
 /// A journal grows by some 4 KiB a deploy.
 const ROOM_FOR_RECORDS: u64 = 1 << 20;
@@ -28,7 +28,7 @@ pub(super) async fn all(cx: &Context, target: &Target, image: Option<&ImageRef>)
     match engine(cx, target).await {
         Err(finding) => {
             findings.push(finding);
-            let why = "not looked at: Docker does not answer";
+            let why = "not checked: Docker does not answer";
             findings.extend(
                 ["image", "disk", "ports", "nginx", "health", "runs"]
                     .map(|check| Finding::skipped(check, why)),
@@ -51,6 +51,7 @@ async fn on_docker(cx: &Context, target: &Target, image: Option<&ImageRef>, port
         limited("nginx", nginx(cx, target)),
         status,
     );
+    let nginx_fails = nginx.iter().any(|finding| finding.level == Level::Blocks);
     let mut findings = [image, nginx].concat();
     let active = match &status {
         Ok(status) => active(target, status, ports).await,
@@ -59,7 +60,7 @@ async fn on_docker(cx: &Context, target: &Target, image: Option<&ImageRef>, port
     findings.extend(host_ports(target, ports).await);
     findings.extend(limited("health", health(target, active.as_ref(), ports)).await);
     findings.extend(match &status {
-        Ok(status) => runs(target, status, &orchestrator).await,
+        Ok(status) => runs(target, status, &orchestrator, nginx_fails).await,
         Err(error) => {
             vec![Finding::blocks("runs", error.as_str(), target.run("status"))]
         }
@@ -70,7 +71,7 @@ async fn on_docker(cx: &Context, target: &Target, image: Option<&ImageRef>, port
 async fn limited(check: &'static str, look: impl Future<Output = Vec<Finding>>) -> Vec<Finding> {
     tokio::time::timeout(WITHIN, look).await.unwrap_or_else(|_| {
         let found = format!("no answer within {} s", WITHIN.as_secs());
-        vec![Finding::blocks(check, found, Next::run(["docker", "info"]).saying("see what hangs"))]
+        vec![Finding::blocks(check, found, Next::run(["docker", "info"]).saying("find out what hangs"))]
     })
 }
 
@@ -83,7 +84,7 @@ fn chain(error: &dyn Error) -> String {
 
 fn state_directory(journal: &FileJournal) -> Finding {
     const CHECK: &str = "state";
-    const ELSEWHERE: &str = "set `state_dir`, or give --state-dir, to a directory on a disk of this host";
+    const ELSEWHERE: &str = "set `state_dir` or --state-dir to a directory on a local disk";
     let room = match journal.room() {
         Ok(room) => room,
         Err(error) => return Finding::blocks(CHECK, chain(&error), ELSEWHERE),
@@ -94,17 +95,27 @@ fn state_directory(journal: &FileJournal) -> Finding {
         return Finding::blocks(CHECK, format!("{path} cannot be written to: {error}"), remedy);
     }
     if room.free < ROOM_FOR_RECORDS {
-        return Finding::blocks(CHECK, format!("{path} has {} bytes left", room.free), "make room there");
+        return Finding::blocks(
+            CHECK,
+            format!("{path} has {} bytes left", room.free),
+            "free some space there",
+        );
     }
     if let Some(what) = room.volatile {
-        let found = format!("{path} is on {what}: after the next start nobody knows what to recover");
+        let found = format!(
+            "{path} is on {what}: the journal would be lost at a restart, and an interrupted run could not be recovered"
+        );
         return Finding::warns(CHECK, found, ELSEWHERE);
     }
     if room.open_to_others {
         let remedy = Next::run(["chmod".to_owned(), "700".to_owned(), path.to_string()]);
-        return Finding::warns(CHECK, format!("{path} can be looked into by other users"), remedy);
+        return Finding::warns(CHECK, format!("{path} is readable by other users"), remedy);
     }
-    let made = if room.is_there { "is on a disk and can be written to" } else { "is where it will be made" };
+    let made = if room.is_there {
+        "is on a disk and can be written to"
+    } else {
+        "does not exist yet and will be created"
+    };
     Finding::fine(CHECK, format!("{path} {made}"))
 }
 
@@ -125,7 +136,7 @@ async fn pulled(target: &Target, image: Option<&ImageRef>, ports: &Ports) -> Vec
     let (image, is_here) = match image {
         Some(image) => resolved(image, ports).await,
         None => {
-            (Finding::skipped(IMAGE, "not looked at: none was given (--image, --image-definitions)"), false)
+            (Finding::skipped(IMAGE, "not checked: no image was given (--image, --image-definitions)"), false)
         }
     };
     vec![image, disk(target, is_here, ports).await]
@@ -154,7 +165,7 @@ async fn disk(target: &Target, is_here: bool, ports: &Ports) -> Finding {
     let wanted = target.app.spec.retain.min_free;
     let megabytes = |bytes: u64| format!("{} MB", bytes / 1_000_000);
     match ports.runtime.free_space().await {
-        _ if is_here => Finding::fine(CHECK, "the image is here already"),
+        _ if is_here => Finding::fine(CHECK, "the image is on this host already"),
         Ok(Some(free)) if free < wanted => Finding::blocks(
             CHECK,
             format!(
@@ -167,7 +178,9 @@ async fn disk(target: &Target, is_here: bool, ports: &Ports) -> Finding {
         Ok(Some(free)) => {
             Finding::fine(CHECK, format!("{} are free where Docker keeps images", megabytes(free)))
         }
-        Ok(None) => Finding::skipped(CHECK, "what is free on Docker's host cannot be seen from here"),
+        Ok(None) => {
+            Finding::skipped(CHECK, "free space cannot be measured, because Docker runs on another host")
+        }
         Err(error) => Finding::warns(CHECK, chain(&error), explain::runtime(&error)),
     }
 }
@@ -186,13 +199,13 @@ async fn host_ports(target: &Target, ports: &Ports) -> Vec<Finding> {
             (Err(_), Some(instance)) => Finding::fine(CHECK, format!("{address} has {}", instance.name)),
             (Err(error), None) => Finding::blocks(
                 CHECK,
-                format!("{address} is needed for {color} and cannot be had: {error}"),
+                format!("{address} is needed for {color} and is not available: {error}"),
                 explain::port_taken(publish.port),
             ),
         });
     }
     if findings.is_empty() {
-        findings.push(Finding::fine(CHECK, "none is published on this host"));
+        findings.push(Finding::fine(CHECK, "no port is published on this host"));
     }
     findings
 }
@@ -249,7 +262,7 @@ async fn active(target: &Target, status: &Status, ports: &Ports) -> Option<Insta
 async fn health(target: &Target, active: Option<&Instance>, ports: &Ports) -> Vec<Finding> {
     const CHECK: &str = "health";
     let Some(active) = active else {
-        return vec![Finding::skipped(CHECK, "not looked at: no container serves yet")];
+        return vec![Finding::skipped(CHECK, "not checked: no container serves yet")];
     };
     let gate = &target.app.spec.gate;
     let mut findings = Vec::new();
@@ -257,10 +270,10 @@ async fn health(target: &Target, active: Option<&Instance>, ports: &Ports) -> Ve
         // A line that was logged at the start may be gone from the log by now.
         if matches!(check, Check::Log(_)) {
             findings
-                .push(Finding::skipped(CHECK, format!("{check} is only looked for when a candidate starts")));
+                .push(Finding::skipped(CHECK, format!("{check} is only checked when a candidate starts")));
             continue;
         }
-        let remedy = "a candidate like it would be refused: mend the application, or the check in [health]";
+        let remedy = "a candidate like this one would fail: fix the application, or the check in [health]";
         findings.push(match ports.probe.probe(check, active, gate.attempt_timeout).await {
             Ok(Health::Healthy) => Finding::fine(CHECK, format!("{} passes {check}", active.name)),
             Ok(Health::Unhealthy { reason }) => {
@@ -273,26 +286,31 @@ async fn health(target: &Target, active: Option<&Instance>, ports: &Ports) -> Ve
 }
 
 /// What earlier runs left, and whether journal, containers and nginx tell the same.
-async fn runs(target: &Target, status: &Status, orchestrator: &Orchestrator) -> Vec<Finding> {
+async fn runs(
+    target: &Target,
+    status: &Status,
+    orchestrator: &Orchestrator,
+    nginx_fails: bool,
+) -> Vec<Finding> {
     const CHECK: &str = "runs";
     let mut findings = Vec::new();
     match orchestrator.at_work().await {
         Ok(queue) if queue.held => {
             let who = queue.holder.map_or_else(|| "another run".to_owned(), |holder| holder.to_string());
-            let found = format!("{who} is at work");
+            let found = format!("{who} is in progress");
             findings.push(Finding::blocks(
                 CHECK,
                 found,
-                target.run("cancel").saying("wait for it, or ask it to stop"),
+                target.run("cancel").saying("wait for it, or cancel it"),
             ));
         }
         Ok(_) => {
             findings.extend(status.unfinished.iter().map(|run| {
-                let found = format!("{} {} is not settled: {}", run.verb, run.deployment, run.ending);
+                let found = format!("{} {} is unfinished: {}", run.verb, run.deployment, run.ending);
                 Finding::warns(
                     CHECK,
                     found,
-                    target.run("recover").saying("nothing, the next deploy settles it; or at once"),
+                    target.run("recover").offering("recover it now; otherwise the next deploy does"),
                 )
             }));
         }
@@ -300,17 +318,22 @@ async fn runs(target: &Target, status: &Status, orchestrator: &Orchestrator) -> 
             findings.push(Finding::blocks(CHECK, chain(&failure), target.run("status")));
         }
     }
-    if let Err(error) = &status.serving {
-        findings.push(Finding::blocks(
+    match &status.serving {
+        Ok(_) => {}
+        // One fault is one thing to fix.
+        Err(_) if nginx_fails => {
+            findings.push(Finding::skipped(CHECK, "it is unknown what serves: see nginx"));
+        }
+        Err(error) => findings.push(Finding::blocks(
             CHECK,
-            format!("what serves cannot be told: {error}"),
+            format!("it is unknown what serves: {error}"),
             target.run("nginx check"),
-        ));
+        )),
     }
     findings
         .extend(status.findings.iter().map(|finding| Finding::warns(CHECK, finding, target.run("status"))));
     if findings.is_empty() {
-        findings.push(Finding::fine(CHECK, "journal, containers and nginx agree, and no run is unsettled"));
+        findings.push(Finding::fine(CHECK, "journal, containers and nginx agree, and no run is unfinished"));
     }
     findings
 }

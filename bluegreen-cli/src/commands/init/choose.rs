@@ -227,7 +227,10 @@ impl<'f> Choice<'f> {
                         if let Some(app) = again {
                             app.passes.push(pass);
                         } else if is_loopback(&target.0) {
-                            let why = format!("nothing that is known here is at {}:{}", target.0, target.1);
+                            let why = format!(
+                                "nothing that bluegreen knows of listens at {}:{}",
+                                target.0, target.1
+                            );
                             let todo = "what listens there is no container: build an image of it, then run init again";
                             self.leave(&at, &pass.directive, why, todo);
                         }
@@ -284,7 +287,7 @@ impl<'f> Choice<'f> {
                 "",
                 "volumes",
                 array(&container.mounts),
-                "both colours have them at once while one is exchanged",
+                "blue and green mount them at the same time during a deploy",
             );
         }
         if let Some(restart) = container.restart.as_deref().filter(|word| *word != "unless-stopped") {
@@ -296,8 +299,8 @@ impl<'f> Choice<'f> {
             self.leave(
                 at,
                 "restart policy",
-                "it has none, so a reboot ends it",
-                "the colours have unless-stopped; `restart` says otherwise",
+                "it has none, so it does not start again after a reboot",
+                "blue and green get unless-stopped; change it with `restart`",
             );
         }
         if let Some(memory) = container.memory {

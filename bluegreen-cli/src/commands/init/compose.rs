@@ -210,8 +210,8 @@ impl Service<'_> {
                 self.leave(
                     &item,
                     "ports",
-                    "it is open to every network, past the host's firewall; the colours are published on loopback only",
-                    "who needs it open sets `publish = \"0.0.0.0\"`",
+                    "it is open to every network, bypassing the host's firewall; blue and green are published on loopback only",
+                    "to open it again, set `publish = \"0.0.0.0\"`",
                 );
             }
         }
@@ -308,7 +308,7 @@ impl Service<'_> {
                 "",
                 "volumes",
                 array(&mounts),
-                "both colours have them at once while one is exchanged",
+                "blue and green mount them at the same time during a deploy",
             );
         }
     }

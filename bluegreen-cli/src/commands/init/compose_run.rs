@@ -48,7 +48,7 @@ impl Service<'_> {
                 _ if shlex::split(&value.shown()).is_some_and(|words| !words.is_empty()) => {
                     self.draft.set("", key, quoted(&value.shown()), "");
                 }
-                _ => self.leave(value, key, "it is no line that a shell would split", ""),
+                _ => self.leave(value, key, "it is not a valid shell command line", ""),
             }
         }
         if let Some(restart) = node.get("restart").and_then(Node::text) {

@@ -294,7 +294,7 @@ impl Kamal<'_> {
                 "",
                 "volumes",
                 super::draft::array(&mounts),
-                "both colours have them at once while one is exchanged",
+                "blue and green mount them at the same time during a deploy",
             );
         }
         for (key, to, ours, why) in [

@@ -178,8 +178,8 @@ impl<'f> Choice<'f> {
                 self.leave(
                     &draft.from,
                     "its port",
-                    "it is open to every network, past the host's firewall; the colours are published on loopback only",
-                    "who needs it open sets `publish = \"0.0.0.0\"`",
+                    "it is open to every network, bypassing the host's firewall; blue and green are published on loopback only",
+                    "to open it again, set `publish = \"0.0.0.0\"`",
                 );
             }
             draft.set(
@@ -286,7 +286,7 @@ impl<'f> Choice<'f> {
         self.leave(
             format!("container {}", container.name),
             "the container itself",
-            "it is none of the two places, so it runs on after the first deploy",
+            "it is in neither slot, so it keeps running after the first deploy",
             format!("when the first release serves: docker stop {}", container.name),
         );
     }
@@ -321,8 +321,8 @@ impl<'f> Choice<'f> {
                 self.leave(
                     &draft.from,
                     "its port",
-                    "it is open to every network, past the host's firewall; the colours are published on loopback only",
-                    "who needs it open sets `publish = \"0.0.0.0\"`",
+                    "it is open to every network, bypassing the host's firewall; blue and green are published on loopback only",
+                    "to open it again, set `publish = \"0.0.0.0\"`",
                 );
             }
             if draft.value("", "network").is_none() {

@@ -25,8 +25,8 @@ pub(super) struct Attached {
     pub(super) id: String,
 }
 
-/// Two runs that make one network at the same moment leave two for an instant; so long are two of one name not
-/// believed to stay.
+/// Two runs that create one network at the same moment leave two for an instant. Two of one name count as such only after
+/// this long.
 const SETTLE: Duration = Duration::from_millis(50);
 const SETTLES: u32 = 10;
 

@@ -75,7 +75,7 @@ pub(super) fn find<'d>(
             let slot = slots.of(color);
             format!("{} or {}", slot.endpoint, slot.name)
         });
-        let reason = format!("no {what} goes to this application ({})", names.join(", "));
+        let reason = format!("no {what} leads to this application ({})", names.join(", "));
         return Place::Unsure { reason, candidates: all };
     }
     if let Some(apart) = to_us.iter().find(|pass| !pass.leads.same(&to_us[0].leads)) {
@@ -157,7 +157,7 @@ pub(super) fn bars(dump: &Dump, server: &Directive) -> Option<Why> {
     Some(Why::new(found, "that line in the locations that serve files"))
 }
 
-/// What would keep the conditions of the included file, at this place of the location, from being looked at.
+/// What would keep nginx from evaluating the included file's conditions at this point of the location.
 pub(super) fn trap(location: &Directive, before: usize) -> Option<String> {
     let ends = |directive: &Directive| {
         let last = directive.args.last().map(|word| word.value.as_str());

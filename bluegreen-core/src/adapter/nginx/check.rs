@@ -177,7 +177,7 @@ impl Live<'_> {
         if locations.is_empty() {
             let found = format!("no location includes the live switch of {}", self.app);
             let expected =
-                "a proxy_pass to one of its places, and `bluegreen nginx install` to take it over".to_owned();
+                "a proxy_pass to one of its slots, and `bluegreen nginx install` to take it over".to_owned();
             return Err(self.missing(dump, found, expected));
         }
         self.check_servers(dump)?;

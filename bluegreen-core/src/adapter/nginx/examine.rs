@@ -63,6 +63,20 @@ pub struct Finding {
     pub found: String,
     /// What to change.
     pub change: String,
+    /// Who can change it.
+    pub fix: Fix,
+}
+
+/// Who can put a finding right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fix {
+    /// [`Nginx::install`](super::Nginx::install).
+    Install,
+    /// The same, when it is told to take over this line: `FILE:LINE`.
+    InstallLine(String),
+    /// Only a person.
+    ByHand,
 }
 
 impl Finding {
@@ -72,7 +86,12 @@ impl Finding {
         found: impl Into<String>,
         change: impl Into<String>,
     ) -> Self {
-        Self { severity, code, place: None, found: found.into(), change: change.into() }
+        Self { severity, code, place: None, found: found.into(), change: change.into(), fix: Fix::ByHand }
+    }
+
+    fn fixed_by(mut self, fix: Fix) -> Self {
+        self.fix = fix;
+        self
     }
 
     fn at(mut self, place: impl Into<String>) -> Self {
@@ -116,7 +135,8 @@ fn refusal(code: &'static str, error: ProxyError) -> Result<Vec<Finding>, ProxyE
         }
         ProxyError::Unreadable { at, reason } => Ok(vec![unreadable(Severity::Blocks, &at, &reason)]),
         ProxyError::SecondWay { ways } => {
-            let change = "have it exchanged as well: put it into that file and let it name the same place";
+            let change =
+                "move it into that file and let it name the same container, so that it is switched as well";
             Ok(ways.iter().map(|way| second_way(way, "the switch", change)).collect())
         }
         error => Err(error),
@@ -127,7 +147,7 @@ fn refusal(code: &'static str, error: ProxyError) -> Result<Vec<Finding>, ProxyE
 fn second_way(way: &Way, past: &str, change: &str) -> Finding {
     let colors: Vec<_> = way.colors.iter().map(|color| color.as_str()).collect();
     let found = format!(
-        "`{}` leads to {} past {past}: it would go on to a container that a deploy stops",
+        "`{}` leads to {} without passing {past}: it would still lead to a container that a deploy stops",
         way.directive,
         colors.join(" and ")
     );
@@ -136,7 +156,7 @@ fn second_way(way: &Way, past: &str, change: &str) -> Finding {
 
 /// What is in there is not known, which is not the same as nothing.
 fn unreadable(severity: Severity, at: &Location, reason: &str) -> Finding {
-    let change = "mend it, or let the user that runs this read it; until then what it says is not known";
+    let change = "fix it, or let the user that runs bluegreen read it";
     Finding::new(severity, "unreadable", format!("could not be read: {reason}"), change).at(at.to_string())
 }
 
@@ -190,10 +210,10 @@ impl Live<'_> {
             findings.push(Finding::new(Severity::Blocks, "directory", found, change).at(self.main(&dump)));
         } else if let Some(change) = self.changes(&rendered)?.first() {
             let found = format!("the files are not installed: an install would {}", change.summary);
-            findings.push(Finding::new(Severity::Blocks, "files", found, INSTALL));
+            findings.push(Finding::new(Severity::Blocks, "files", found, INSTALL).fixed_by(Fix::Install));
         } else if self.generation().await.as_ref() != Some(&rendered.generation) {
             let found = "the files are there, and nginx has not loaded them";
-            findings.push(Finding::new(Severity::Blocks, "reload", found, INSTALL));
+            findings.push(Finding::new(Severity::Blocks, "reload", found, INSTALL).fixed_by(Fix::Install));
         }
         self.line(&dump, &mut findings).await?;
         self.beside(&dump, version, &mut findings);
@@ -219,24 +239,27 @@ impl Live<'_> {
         match adoption.line {
             UserLine::Known(lines) => {
                 for line in lines {
-                    let found = format!("`{}` goes to the application past the live switch", line.from);
+                    let found =
+                        format!("`{}` leads to the application without passing the live switch", line.from);
                     let change = format!("{INSTALL} makes it `{}`", line.to);
                     let at = format!("{}:{}", line.path, line.line);
-                    findings.push(Finding::new(Severity::Blocks, "line", found, change).at(at));
+                    let finding = Finding::new(Severity::Blocks, "line", found, change).at(at);
+                    findings.push(finding.fixed_by(Fix::Install));
                 }
             }
             UserLine::ByHand { reason, candidates } if candidates.is_empty() => {
                 let place = &self.site.slots.blue.endpoint;
                 let change =
-                    format!("have a location of your server pass requests on to {place}, then {INSTALL}");
+                    format!("add a proxy_pass to {place} to a location of your server, then run {INSTALL}");
                 findings.push(Finding::new(Severity::Blocks, "line", reason, change).at(self.main(dump)));
             }
             UserLine::ByHand { reason, candidates } => {
                 for line in candidates {
                     let found = format!("`{}`: {reason}", line.from);
                     let at = format!("{}:{}", line.path, line.line);
-                    let change = format!("if this is the one: {INSTALL} --line {at}");
-                    findings.push(Finding::new(Severity::Blocks, "line", found, change).at(at));
+                    let change = format!("if this line belongs to the application: {INSTALL} --line {at}");
+                    let finding = Finding::new(Severity::Blocks, "line", found, change).at(at.clone());
+                    findings.push(finding.fixed_by(Fix::InstallLine(at)));
                 }
             }
             UserLine::InPlace => {
@@ -257,7 +280,7 @@ impl Live<'_> {
     /// What else of the user's leads to the same places.
     fn past(&self, dump: &Dump, findings: &mut Vec<Finding>) {
         let change =
-            format!("name the address itself in its proxy_pass, which {INSTALL} takes over, or take it out");
+            format!("name the address itself in its proxy_pass, which {INSTALL} takes over, or remove it");
         for way in self.ways(dump) {
             let told = self.control.way(&way);
             let at = Some(told.at.to_string());
@@ -269,9 +292,9 @@ impl Live<'_> {
                 findings.push(second_way(&told, "the live switch", &change));
             } else if !way.used {
                 let found =
-                    format!("`{}` names a place of the application, and nothing reads it", told.directive);
+                    format!("`{}` names a slot of the application, and nothing uses it", told.directive);
                 findings.push(
-                    Finding::new(Severity::Advice, "unused", found, "take it out").at(told.at.to_string()),
+                    Finding::new(Severity::Advice, "unused", found, "remove it").at(told.at.to_string()),
                 );
             }
         }
@@ -296,7 +319,7 @@ impl Live<'_> {
                     "upstream {name} keeps idle connections to the application for 60 s, which cannot be told from \
                      requests in flight: a drain would wait for them"
                 );
-                let change = "take it out if nothing uses it any more, or add `keepalive_timeout 2s;` to it";
+                let change = "remove it if nothing uses it any more, or add `keepalive_timeout 2s;` to it";
                 let finding = Finding::new(Severity::Weakens, "upstream-keepalive", found, change);
                 findings.push(finding.at(place(&self.control, dump, upstream)));
             }
@@ -307,7 +330,7 @@ impl Live<'_> {
                 let found = format!(
                     "upstream {name} names a container: nginx will not start while that name does not resolve"
                 );
-                let change = "take it out if nothing uses it any more, or use addresses";
+                let change = "remove it if nothing uses it any more, or use addresses";
                 let finding = Finding::new(Severity::Weakens, "name-resolution", found, change);
                 findings.push(finding.at(place(&self.control, dump, upstream)));
             }

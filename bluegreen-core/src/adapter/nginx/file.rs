@@ -63,7 +63,7 @@ impl UserFile {
         let dir = self.path.parent().unwrap_or(&self.path);
         rustix::fs::access(dir, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
             let found = format!(
-                "this user may not write to its directory ({}), and the file is replaced whole",
+                "this user may not write to its directory ({}), where a new file replaces it",
                 io::Error::from(error)
             );
             self.unrecognized(

@@ -1,4 +1,4 @@
-//! Live mode: putting its files into nginx's directory, taking them out, and looking whether all is in place.
+//! Live mode: putting its files into nginx's directory and taking them out. `check` says whether all is in place.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};

@@ -66,7 +66,7 @@ use crate::port::{
     Asking, Client, ContainerRuntime, FileChange, InFlight, Proof, Proxy, ProxyError, Serving,
 };
 
-pub use examine::{Examination, Finding, Severity};
+pub use examine::{Examination, Finding, Fix, Severity};
 pub use install::Installation;
 pub use settings::{ChosenLine, HostNginx, Mode, Place, Protocol, PublicUrl, Site};
 pub use survey::{SeenNginx, SeenPass};
@@ -174,9 +174,9 @@ impl Nginx {
     async fn open_live<'a>(&'a self, app: &'a AppName) -> Result<Live<'a>, ProxyError> {
         match self.open(app).await? {
             Switch::Live(live) => Ok(live),
-            Switch::Rewrite(_) => Err(control::other("install the live switch")(format!(
-                "{app} is set to be switched by rewrite"
-            ))),
+            Switch::Rewrite(_) => {
+                Err(control::other("install the live switch")(format!("{app} is set to switch by rewrite")))
+            }
         }
     }
 
