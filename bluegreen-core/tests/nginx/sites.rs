@@ -186,6 +186,9 @@ impl Stage {
             if file.text.contains("@TLS@") {
                 certificate(rig);
             }
+            if file.text.contains("_by_lua_block") {
+                load_lua(rig);
+            }
             write(rig.path(SITE), &text);
         })
         .await;
@@ -311,6 +314,13 @@ fn certificate(rig: &Rig) {
     assert!(made.status.success(), "{made:?}");
 }
 
+/// Debian's modules: its nginx loads them only where its configuration says so.
+fn load_lua(rig: &Rig) {
+    let module = |name: &str| format!("load_module /usr/lib/nginx/modules/{name}_module.so;\n");
+    let main = fs::read_to_string(rig.path("nginx.conf")).unwrap();
+    write(rig.path("nginx.conf"), module("ndk_http") + &module("ngx_http_lua") + &main);
+}
+
 /// What differs, in words.
 fn differs(stage: &str, before: &[String], after: &[String]) -> Vec<String> {
     let pairs = before.iter().zip(after).filter(|(before, after)| before != after);
@@ -400,6 +410,7 @@ async fn compared(
     for (name, color) in
         [("first deploy", Color::Green), ("second deploy", Color::Blue), ("rollback", Color::Green)]
     {
+        proxy.check(app).await?;
         proxy.switch(app, Some(rig.slots.of(color).backend())).await?;
         look(name, Some(usize::from(color == Color::Green))).await;
     }
@@ -453,7 +464,7 @@ async fn whatever_people_have_stays_what_it_is_or_is_refused() {
     }
     eprintln!("{files} site files, {asked} requests compared, {refused} files refused, {} differ", bad.len());
     assert!(bad.is_empty(), "{}", bad.join("\n\n"));
-    assert!(files >= 60 && asked > 1_500, "{files} files, {asked} requests");
+    assert!(only.is_some() || files >= 70 && asked > 1_500, "{files} files, {asked} requests");
 }
 
 #[tokio::test(flavor = "multi_thread")]
