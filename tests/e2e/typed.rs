@@ -8,14 +8,14 @@ use crate::stage::{Kind, Ran, Stage, program, ran};
 
 /// The line that says what to type.
 #[track_caller]
-fn next(ran: &Ran) -> String {
+pub fn next(ran: &Ran) -> String {
     let line = ran.err.lines().find_map(|line| line.strip_prefix("next: "));
     line.unwrap_or_else(|| panic!("nothing to type\n{}\n{}", ran.out, ran.err)).to_owned()
 }
 
 /// Types it, where `bluegreen` is what is tested.
 #[track_caller]
-fn typed(stage: &Stage, line: &str) -> Ran {
+pub fn typed(stage: &Stage, line: &str) -> Ran {
     let bin = stage.dir().join("bin");
     std::fs::create_dir_all(&bin).expect("a directory");
     std::os::unix::fs::symlink(program(), bin.join("bluegreen")).ok();

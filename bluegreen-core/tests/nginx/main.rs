@@ -6,6 +6,7 @@
 mod adopt;
 mod client;
 mod live;
+mod other_sites;
 mod rewrite;
 mod rig;
 mod sites;

@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,7 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::rig::{Rig, free_port, write};
+use crate::rig::{Rig, certificate, free_port, write};
 
 /// What an application was sent, in the order in which it came.
 type Seen = Arc<Mutex<Vec<String>>>;
@@ -290,28 +289,6 @@ async fn over_tls(port: u16, ask: &str) -> String {
     }
     let ran = curl.arg(format!("https://127.0.0.1:{port}{path}")).output().await.unwrap();
     String::from_utf8_lossy(&ran.stdout).into_owned()
-}
-
-fn certificate(rig: &Rig) {
-    let made = Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-days",
-            "2",
-        ])
-        .args(["-subj", "/CN=a.example", "-keyout"])
-        .arg(rig.path("key.pem"))
-        .arg("-out")
-        .arg(rig.path("cert.pem"))
-        .output();
-    let made = made.unwrap();
-    assert!(made.status.success(), "{made:?}");
 }
 
 /// Debian's modules: its nginx loads them only where its configuration says so.

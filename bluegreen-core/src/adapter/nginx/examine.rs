@@ -134,6 +134,22 @@ fn second_way(way: &Way, past: &str, change: &str) -> Finding {
     Finding::new(Severity::Blocks, "second-way", found, change).at(way.at.to_string())
 }
 
+/// Nothing is wrong with what it runs with, and it could not load that again.
+fn no_reload(error: &ProxyError) -> Finding {
+    let (found, place) = match error {
+        ProxyError::Broken { output, missing, .. } if missing.is_empty() => (output.clone(), None),
+        ProxyError::Broken { missing, .. } => {
+            let all: Vec<_> = missing.iter().map(ToString::to_string).collect();
+            (all.join("; "), missing.first().map(|missing| missing.at.to_string()))
+        }
+        error => (error.to_string(), None),
+    };
+    let found =
+        format!("nginx would not start or reload with what lies there, a switch needs neither: {found}");
+    let change = "put the file back, or take out what names it";
+    Finding { place, ..Finding::new(Severity::Weakens, "test", found, change) }
+}
+
 /// What is in there is not known, which is not the same as nothing.
 fn unreadable(severity: Severity, at: &Location, reason: &str) -> Finding {
     let change = "mend it, or let the user that runs this read it; until then what it says is not known";
@@ -162,8 +178,14 @@ const INSTALL: &str = "bluegreen nginx install";
 impl Live<'_> {
     pub(super) async fn examine(&self) -> Result<Examination, ProxyError> {
         self.control.master().await?;
-        let (dump, version) = self.control.dump().await?;
+        let seen = self.control.read().await?;
+        self.tested(&seen).await?;
+        let Seen { dump, version, sound } = seen;
         let mut findings = Vec::new();
+        // What it has loaded may not pass any more: a file that it names is gone.
+        if sound && let Err(output) = self.control.test().await? {
+            findings.push(no_reload(&self.broken(&dump, output, true).await));
+        }
         if version < OLDEST {
             let found = format!("nginx is {version}");
             findings.push(Finding::new(

@@ -219,13 +219,15 @@ impl Live<'_> {
         // Broken before we came, or by what we would write?
         match self.control.test().await? {
             Ok(()) => Err(ProxyError::Refused { reason }),
-            Err(output) => Err(ProxyError::Broken { output }),
+            Err(output) => Err(self.broken(dump, output, false).await),
         }
     }
 
     /// What a removal would change: the user's files, and ours that go.
     async fn removal(&self) -> Result<(Vec<Edit>, Vec<PathBuf>), ProxyError> {
-        let (dump, _) = self.control.dump().await?;
+        let seen = self.control.read().await?;
+        self.tested(&seen).await?;
+        let dump = seen.dump;
         let serves = match self.color().await {
             Ok(served) => served,
             // Not loaded; then the flags are all that there is.
