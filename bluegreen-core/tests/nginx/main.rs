@@ -5,6 +5,7 @@
 
 mod adopt;
 mod client;
+mod earlier;
 mod live;
 mod other_sites;
 mod rewrite;

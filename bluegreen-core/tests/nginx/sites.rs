@@ -109,15 +109,15 @@ async fn echo(mut stream: TcpStream, seen: Seen) {
 }
 
 /// One site file.
-struct File {
-    name: String,
+pub(crate) struct File {
+    pub(crate) name: String,
     text: String,
     asks: Vec<String>,
     refused: Option<String>,
 }
 
 impl File {
-    fn all() -> Vec<Self> {
+    pub(crate) fn all() -> Vec<Self> {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nginx/sites");
         let mut paths: Vec<PathBuf> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
         paths.sort();
@@ -138,21 +138,21 @@ impl File {
 }
 
 /// A site file in an nginx of its own.
-struct Stage {
-    rig: Rig,
+pub(crate) struct Stage {
+    pub(crate) rig: Rig,
     tls: u16,
     blue: Echo,
     green: Echo,
     elsewhere: Echo,
-    site: PathBuf,
+    pub(crate) site: PathBuf,
     /// The site's text as nginx has it.
-    text: String,
+    pub(crate) text: String,
 }
 
 const SITE: &str = "conf.d/site.conf";
 
 impl Stage {
-    async fn start(file: &File) -> Self {
+    pub(crate) async fn start(file: &File) -> Self {
         let (blue, green, elsewhere) = (Echo::start().await, Echo::start().await, Echo::start().await);
         let tls = free_port();
         let mut text = String::new();
@@ -196,7 +196,7 @@ impl Stage {
         Self { rig, tls, blue, green, elsewhere, site, text }
     }
 
-    fn nginx(&self) -> Nginx {
+    pub(crate) fn nginx(&self) -> Nginx {
         let mut site = self.rig.site(Mode::Live { dir: self.rig.path("conf.d"), control_port: free_port() });
         for (at, line) in self.text.lines().enumerate().filter(|(_, line)| line.ends_with("# take")) {
             assert!(line.contains("proxy_pass"));
@@ -206,7 +206,7 @@ impl Stage {
     }
 
     /// What clients and applications see, and how many requests each of blue, green and the third had.
-    async fn ask(&self, file: &File) -> (Vec<String>, [usize; 3]) {
+    pub(crate) async fn ask(&self, file: &File) -> (Vec<String>, [usize; 3]) {
         let mut seen = Vec::new();
         // What an install or a proof has asked is no client's.
         for app in [&self.blue, &self.green, &self.elsewhere] {
@@ -299,7 +299,7 @@ fn load_lua(rig: &Rig) {
 }
 
 /// What differs, in words.
-fn differs(stage: &str, before: &[String], after: &[String]) -> Vec<String> {
+pub(crate) fn differs(stage: &str, before: &[String], after: &[String]) -> Vec<String> {
     let pairs = before.iter().zip(after).filter(|(before, after)| before != after);
     let mut found: Vec<String> =
         pairs.map(|(before, after)| format!("{stage}:\n- {before:?}\n+ {after:?}")).collect();

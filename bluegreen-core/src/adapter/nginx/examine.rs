@@ -262,6 +262,13 @@ impl Live<'_> {
                 }
             }
             UserLine::InPlace => {
+                findings.extend(self.earlier_form(dump).into_iter().map(|line| {
+                    let found = "this is the earlier form of our line: the application sees another Host, and \
+                                 clients get 503 while nothing of ours serves";
+                    let change = format!("{INSTALL} brings it into today's form");
+                    let finding = Finding::new(Severity::Advice, "earlier-form", found, change);
+                    finding.at(place(&self.control, dump, line))
+                }));
                 if let Err(error) = self.check_location(dump) {
                     findings.extend(refusal("location", error)?);
                 }
