@@ -13,7 +13,7 @@ use crate::settings::{SettingsError, Target};
 
 mod remedy;
 
-pub(crate) use remedy::{disk_low, port_taken, proxy, registry, runtime};
+pub(crate) use remedy::{disk_low, port_taken, proxy, redeploy, registry, remedied, runtime};
 
 /// The one map from what a failed run left behind to the exit code.
 pub(crate) fn exit_of(failure: &Failure) -> Exit {
@@ -44,7 +44,7 @@ pub(crate) fn failure(command: &'static str, failure: &Failure, target: &Target)
         causes.push(format!("and {step} could be neither undone nor finished: {error}"));
     }
     let details = match &failure.cause {
-        Cause::Proxy(ProxyError::Broken { output }) => printed(output),
+        Cause::Proxy(ProxyError::Broken { output, .. }) => printed(output),
         _ => String::new(),
     };
     let message = match failure.step {
@@ -148,18 +148,21 @@ pub(crate) fn nginx(command: &'static str, error: &ProxyError, target: &Target) 
     let exit = match error {
         ProxyError::NotRestored { .. } => Exit::Stuck,
         // Whatever was written is put back byte for byte.
-        ProxyError::Refused { .. } | ProxyError::UnknownHost { .. } | ProxyError::NotProven { .. } => {
-            Exit::RolledBack
-        }
+        ProxyError::Refused { .. }
+        | ProxyError::UnknownHost { .. }
+        | ProxyError::NotProven { .. }
+        | ProxyError::AnswersItself { .. } => Exit::RolledBack,
         _ => Exit::Refused,
     };
     let message = format!("{command} for {} failed", target.app.spec.name);
     let mut verdict = other(command, exit, message, error);
-    if let (ProxyError::Broken { output }, Some(explained)) = (error, &mut verdict.error) {
+    if let (ProxyError::Broken { output, .. }, Some(explained)) = (error, &mut verdict.error) {
         explained.details = printed(output);
     }
     verdict.next = match error {
-        ProxyError::NotRunning { .. } | ProxyError::Broken { .. } => Some(proxy(error, target)),
+        ProxyError::NotRunning { .. } | ProxyError::Broken { .. } | ProxyError::AnswersItself { .. } => {
+            Some(proxy(error, target))
+        }
         _ => None,
     };
     verdict

@@ -14,6 +14,7 @@ mod main_job;
 mod memory;
 mod nginx_verbs;
 mod other_registries;
+mod other_sites;
 mod pull;
 mod receipt;
 mod registry;

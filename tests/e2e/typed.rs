@@ -11,7 +11,7 @@ use crate::stage::{Kind, Ran, Stage, program, ran};
 
 /// The line that says what to type.
 #[track_caller]
-fn next(ran: &Ran) -> String {
+pub fn next(ran: &Ran) -> String {
     let line = ran.err.lines().find_map(|line| line.strip_prefix("next: "));
     line.unwrap_or_else(|| panic!("nothing to type\n{}\n{}", ran.out, ran.err)).to_owned()
 }
@@ -26,7 +26,7 @@ fn helps(stage: &Stage, arguments: &[&str], code: i32, verb: &str) -> Ran {
 
 /// Types it, where `bluegreen` is what is tested.
 #[track_caller]
-fn typed(stage: &Stage, line: &str) -> Ran {
+pub fn typed(stage: &Stage, line: &str) -> Ran {
     let bin = stage.dir().join("bin");
     std::fs::create_dir_all(&bin).expect("a directory");
     std::os::unix::fs::symlink(program(), bin.join("bluegreen")).ok();
@@ -64,6 +64,40 @@ fn what_to_type_next_can_be_typed_and_makes_it_better() {
     }
     run.expect(0);
     stage.serves("v3");
+}
+
+#[test]
+#[ignore = "needs Docker and nginx: ./scripts/test"]
+fn where_nginx_names_a_place_that_is_down_the_next_line_mends_it() {
+    let extra = "restart = \"no\"\n[app.WEB.retain]\nwarm = \"10m\"";
+    let stage = Stage::live_with(Kind::HostLive, extra);
+    let mends = |version: &str| {
+        let status = stage.bluegreen(&["status"]).expect(50).says(&["does not run"]);
+        let line = next(&status);
+        typed(&stage, &line).expect(0);
+        stage.serves(version);
+        stage.bluegreen(&["status"]).expect(0);
+        line
+    };
+    stage.deploy("v1");
+    stage.deploy("v2");
+    // Somebody stops what serves: nginx falls back to the one that is kept warm.
+    docker(["stop", &stage.place("green")]).expect("it runs");
+    stage.serves("v1");
+    assert!(mends("v2").contains(" deploy "));
+    // Somebody takes the flag away: nginx names the place whose container is stopped by now.
+    docker(["stop", &stage.place("blue")]).expect("it is kept warm");
+    let flag = stage.nginx.conf_dir().join(format!("bluegreen/{}.green", stage.app));
+    std::fs::remove_file(flag).expect("green serves");
+    stage.serves("v2");
+    let line = mends("v2");
+    assert!(line.contains(" deploy ") && line.contains("app:v2") | line.contains("app@sha256"), "{line}");
+    // A release that does not stay up.
+    let dies = stage.image_with("v3", &[("EXIT_AFTER_MS", "5000")]);
+    stage.bluegreen(&["deploy", "--image", &dies]).expect(0);
+    let down = || stage.bluegreen(&["status"]).out.contains("does not run");
+    assert!(process::wait_until(PATIENCE, down), "it stays up");
+    assert!(mends("v2").contains(" rollback "));
 }
 
 #[test]

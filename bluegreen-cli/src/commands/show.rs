@@ -168,7 +168,10 @@ fn next(status: &Status, target: &Target) -> Next {
     match (&status.unfinished, &status.serving) {
         (Some(_), _) => target.run("recover"),
         (None, Err(_)) => target.run("nginx check"),
-        (None, Ok(now)) if !status.findings.is_empty() => right(now, target),
+        (None, Ok(now)) if !status.findings.is_empty() => match &status.remedy {
+            Some(remedy) => explain::remedied(remedy, target),
+            None => right(now, target),
+        },
         (None, Ok(_)) if status.warm.as_ref().is_some_and(|warm| warm.left.is_zero()) => target.run("retire"),
         (None, Ok(_)) if status.rollback.to().is_some() => {
             target.run("rollback").offering("go back to the previous release")
@@ -179,23 +182,10 @@ fn next(status: &Status, target: &Target) -> Next {
 
 /// What serves, deployed again: never another version than that.
 pub(super) fn right(now: &ServingNow, target: &Target) -> Next {
-    let pinned = now.image.as_ref().zip(now.digest.as_ref()).map(|(image, digest)| pinned(image, digest));
-    let Some(image) = pinned else { return target.run("doctor") };
-    let mut command = target.command("deploy");
-    command.extend([
-        "--image".to_owned(),
-        image,
-        "--pull".to_owned(),
-        "missing".to_owned(),
-        "--force".to_owned(),
-    ]);
-    Next::run(command).saying("deploy the version that served again")
-}
-
-/// An image by its content.
-fn pinned(image: &str, digest: &str) -> String {
-    let name = image.split_once('@').map_or(image, |(name, _)| name);
-    format!("{name}@{digest}")
+    match (&now.image, &now.digest) {
+        (Some(image), Some(digest)) => explain::redeploy(image, digest, target),
+        _ => target.run("doctor"),
+    }
 }
 
 /// The next deploy, whatever its image is.

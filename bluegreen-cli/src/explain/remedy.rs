@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bluegreen_core::adapter::nginx::Place;
 use bluegreen_core::model::{EcrHost, Limits};
-use bluegreen_core::orchestrator::{Aftermath, Cause, Failure, GateFailure, NoRollback};
-use bluegreen_core::port::{JournalError, ProxyError, RegistryError, RuntimeError};
+use bluegreen_core::orchestrator::{Aftermath, Cause, Failure, GateFailure, NoRollback, Remedy};
+use bluegreen_core::port::{JournalError, Location, MissingFile, ProxyError, RegistryError, RuntimeError};
 
 use crate::duration;
 use crate::output::Next;
@@ -241,12 +241,52 @@ pub(crate) fn proxy(error: &ProxyError, target: &Target) -> Next {
             _ => Next::run(["systemctl", "start", "nginx"])
                 .saying("start nginx; if it does not stay up, journalctl -u nginx shows why"),
         },
-        ProxyError::Broken { .. } => test_of_nginx(target)
-            .saying("fix nginx's own configuration until its test passes; this run did not change it"),
+        ProxyError::Broken { missing, switches, .. } => mend_nginx(missing, *switches, target),
+        ProxyError::AnswersItself { at, .. } => let_through(at.as_ref()),
         ProxyError::NoWayIn { .. } => Next::todo(NO_WAY_IN),
         ProxyError::UnknownHost { .. } => unresolved(target),
         _ => target.run("nginx check"),
     }
+}
+
+/// What a state calls for.
+pub(crate) fn remedied(remedy: &Remedy, target: &Target) -> Next {
+    match remedy {
+        Remedy::MendProxy { missing, switches } => mend_nginx(missing, *switches, target),
+        Remedy::LetThrough { at } => let_through(at.as_ref()),
+        Remedy::Redeploy { image, digest } => redeploy(image, digest, target),
+        Remedy::RollBack => target.run("rollback").saying("what served does not stay up; to go back"),
+        _ => target.run("nginx check"),
+    }
+}
+
+/// A version deployed again, by its content.
+pub(crate) fn redeploy(image: &str, digest: &str, target: &Target) -> Next {
+    let name = image.split_once('@').map_or(image, |(name, _)| name);
+    let mut command = target.command("deploy");
+    let image = format!("{name}@{digest}");
+    command.extend(["--image", &image, "--pull", "missing", "--force"].map(str::to_owned));
+    Next::run(command).saying("deploy the version that served again")
+}
+
+/// nginx's configuration does not pass its test.
+fn mend_nginx(missing: &[MissingFile], switches: bool, target: &Target) -> Next {
+    let named =
+        |file: &MissingFile| format!("put {} back, or remove what names it at {}", file.path, file.at);
+    let words = match missing {
+        [] => "fix nginx's own configuration until its test passes; this run did not change it".to_owned(),
+        missing => {
+            format!("{}, until nginx's test passes", missing.iter().map(named).collect::<Vec<_>>().join("; "))
+        }
+    };
+    let back = if switches { "; a rollback works meanwhile: it does not reload nginx" } else { "" };
+    test_of_nginx(target).saying(format!("{words}{back}"))
+}
+
+/// nginx answers clients itself.
+fn let_through(at: Option<&Location>) -> Next {
+    let at = at.map_or_else(String::new, |at| format!(" at {at}"));
+    Next::todo(format!("remove the maintenance page or limit{at}; the application itself answers"))
 }
 
 /// nginx does not find the candidate's container by its name.
@@ -264,6 +304,13 @@ fn unresolved(target: &Target) -> Next {
 pub(crate) fn test_of_nginx(target: &Target) -> Next {
     match &target.app.nginx.place {
         Place::Container { name } => Next::run(["docker", "exec", name.as_str(), "nginx", "-t"]),
+        Place::Host(host) => {
+            let set = [("-c", &host.config), ("-p", &host.prefix)].into_iter();
+            let set = set
+                .filter_map(|(option, path)| Some([option.to_owned(), path.as_ref()?.display().to_string()]));
+            let test = [host.binary.display().to_string(), "-t".to_owned()];
+            Next::run(test.into_iter().chain(set.flatten()))
+        }
         _ => Next::run(["nginx", "-t"]),
     }
 }

@@ -26,6 +26,7 @@ mod log;
 mod pace;
 mod prepare;
 mod receipt;
+mod remedy;
 mod report;
 mod retire;
 mod rollback;
@@ -46,6 +47,7 @@ pub use self::gate::GateFailure;
 pub use self::history::{History, RecordView};
 use self::log::Log;
 use self::prepare::{Observed, Prepared};
+pub use self::remedy::Remedy;
 pub use self::report::{
     AtWork, DrainReport, FailedStep, InstanceView, PlanReport, PlannedStep, PublicLook, Report, Retired,
     RunEnding, RunView, ServingNow, Standing, Status, StepTime, StillOpen, Warm,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use super::RollbackOffer;
+use super::{Remedy, RollbackOffer};
 use crate::model::{AppName, Color, DeploymentId, InstanceName, LongLived, Miss, Receipt};
 use crate::plan::Step;
 use crate::port::{Holder, InFlight};
@@ -157,6 +157,9 @@ pub struct Status {
     pub last: Option<RunView>,
     /// What a person should know: things that do not fit together.
     pub findings: Vec<String>,
+    /// What they call for, where that is known. Not written: in JSON it is the command's `next`.
+    #[serde(skip)]
+    pub remedy: Option<Remedy>,
 }
 
 /// The state of an application.

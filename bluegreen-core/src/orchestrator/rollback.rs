@@ -5,8 +5,11 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
+use super::failure::chain;
+use super::prepare::Observed;
 use super::{Cause, Failure, Orchestrator, Report, Target};
 use crate::model::{Color, DeploymentId, ImageSource, ParseError, Release};
+use crate::port::ProxyError;
 use crate::state::{Activity, AppState, Run, Verb};
 
 /// Where a rollback is to go.
@@ -189,7 +192,7 @@ impl Orchestrator {
         let opened = self.open(Activity::Rollback, &deployment).await?;
         let untouched = |cause| self.untouched(cause);
         let release = goal.pick(opened.log.state()).map_err(|no| untouched(no.into()))?.clone();
-        let observed = self.examine().await.map_err(untouched)?;
+        let observed = self.examine_for_rollback().await.map_err(untouched)?;
         if let RollbackOffer::No(no) = self.offer_of(opened.log.state(), &release).await.map_err(untouched)? {
             return Err(untouched(no.into()));
         }
@@ -201,6 +204,18 @@ impl Orchestrator {
             recorded: Some(release),
         };
         self.make_serve(opened, deployment, target, &observed).await
+    }
+
+    /// As before a deploy, but what does not hinder the switch does not hinder a way back: what another site's mistake
+    /// breaks is mended after it.
+    async fn examine_for_rollback(&self) -> Result<Observed, Cause> {
+        match self.examine().await {
+            Err(Cause::Proxy(error @ ProxyError::Broken { switches: true, .. })) => {
+                self.warn(chain(&error));
+                self.observe().await
+            }
+            seen => seen,
+        }
     }
 
     /// What [`rollback_to`](Self::rollback_to) could go to, newest first, each with whether it would. Touches nothing and

@@ -10,7 +10,7 @@ use super::{Aftermath, Cause, DrainReport, Failure, Log, Orchestrator, Report, S
 use crate::event::Event;
 use crate::model::{Backend, Color, DeploymentId, Receipt, Release, Slot};
 use crate::plan::{PLAN, Step};
-use crate::port::{Instance, InstanceState, Proof};
+use crate::port::{Instance, InstanceState, Proof, ProxyError};
 use crate::state::{Outcome, Record, Verb};
 
 /// How long a switch may take to be seen through the proxy, and how often it is looked for. Not long: where it
@@ -316,7 +316,10 @@ impl Orchestrator {
         let until = Instant::now() + VERIFY_WITHIN;
         loop {
             match self.verify_once(to).await {
-                Err(Cause::Proxy(crate::port::ProxyError::NotProven { .. })) if Instant::now() < until => {
+                // nginx, too, turns some away for a moment only.
+                Err(Cause::Proxy(ProxyError::NotProven { .. } | ProxyError::AnswersItself { .. }))
+                    if Instant::now() < until =>
+                {
                     sleep(VERIFY_EVERY).await;
                 }
                 outcome => return outcome,

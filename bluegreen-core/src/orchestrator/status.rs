@@ -2,13 +2,14 @@
 
 use super::failure::chain;
 use super::prepare::Observed;
+use super::remedy::Found;
 use super::report::{
     AtWork, FailedStep, InstanceView, PublicLook, RunEnding, RunView, ServingNow, Standing, Status, Warm,
 };
 use super::{Cause, Failure, Log, Orchestrator};
 use crate::model::Color;
 use crate::plan::Step;
-use crate::port::{Connection, Instance, InstanceState, Queue, Serving};
+use crate::port::{Connection, Instance, InstanceState, ProxyError, Queue, Serving};
 use crate::state::{AppState, Outcome, Resume, Run};
 
 /// So many restarts are no accident any more.
@@ -35,14 +36,19 @@ impl Orchestrator {
             found.extend(self.find(self.spec.slots.of(color)).await?.map(|instance| (color, instance)));
         }
         let mut findings = Vec::new();
-        let mut warm = None;
+        let (mut warm, mut remedy) = (None, None);
+        let rollback = self.offer(&state).await?;
         let serving = match serving {
             Ok(serving) => {
                 let now = Self::serving_now(&state, &serving, &found);
                 findings.extend(self.contradictions(&state, &now, queue.held));
-                findings.extend(self.unproven(&now, &public).await);
+                let proof = self.proven(&now).await;
+                findings.extend(unproven(&now, &public, &proof));
                 let at = |color| found.iter().find(|(at, _)| *at == color).map(|(_, found)| found.clone());
                 let observed = Observed { serving, blue: at(Color::Blue), green: at(Color::Green) };
+                let (check, proof) = (check.as_ref().map(|()| ()), proof.as_ref().map(|()| ()));
+                remedy =
+                    Found { state: &state, observed: &observed, check, proof, offer: &rollback }.remedy();
                 let kept = self.warm_instance(&state, &observed);
                 warm = kept.map(|(instance, left)| Warm::new(instance.name.clone(), left));
                 Ok(now)
@@ -50,7 +56,7 @@ impl Orchestrator {
             Err(cause) => Err(chain(&cause)),
         };
         if serving.is_ok() {
-            findings.extend(check.err().map(|cause| chain(&cause)));
+            findings.extend(check.as_ref().err().map(|cause| chain(cause)));
         }
         findings.extend(found.iter().flat_map(|(color, instance)| self.oddities(*color, instance)));
         findings.extend(self.strays(&found).await?);
@@ -65,11 +71,12 @@ impl Orchestrator {
             since: state.runs.iter().rfind(|run| run.is_serving()).and_then(|run| run.committed),
             instances: found.iter().map(|(color, instance)| view(*color, instance)).collect(),
             warm,
-            rollback: self.offer(&state).await?,
+            rollback,
             at_work,
             unfinished,
             last: state.runs.last().map(run_view),
             findings,
+            remedy,
         })
     }
 
@@ -88,25 +95,12 @@ impl Orchestrator {
         }
     }
 
-    /// What speaks against what the proxy says of itself: its own proof that requests reach that colour, and clients.
-    async fn unproven(&self, now: &ServingNow, public: &PublicLook) -> Vec<String> {
-        let mut findings = Vec::new();
-        match public {
-            // Where nothing is to serve, an error is what clients are to get.
-            PublicLook::Answered { target, status: status @ 500.. } if now.color.is_some() => {
-                findings.push(format!("a request to {target} was answered with {status}"));
-            }
-            PublicLook::Failed { target, miss } => {
-                findings.push(format!("a request to {target} failed ({miss})"));
-            }
-            _ => {}
+    /// The proxy's own proof that requests reach the colour that it names.
+    async fn proven(&self, now: &ServingNow) -> Result<(), Cause> {
+        match now.color.filter(|_| now.running) {
+            Some(color) => self.verify_once(&self.spec.slots.of(color).backend()).await.map(drop),
+            None => Ok(()),
         }
-        if let Some(color) = now.color.filter(|_| now.running)
-            && let Err(cause) = self.verify_once(&self.spec.slots.of(color).backend()).await
-        {
-            findings.push(chain(&cause));
-        }
-        findings
     }
 
     /// What serves now, for the end of a failure; `None` when it cannot be told.
@@ -183,6 +177,25 @@ impl Orchestrator {
             .map(|stray| format!("container {} ({}) is in neither slot", stray.name, stray.state))
             .collect())
     }
+}
+
+/// What speaks against what the proxy says of itself: its own proof, and clients.
+fn unproven(now: &ServingNow, public: &PublicLook, proof: &Result<(), Cause>) -> Vec<String> {
+    let mut findings = Vec::new();
+    // Then it is not the application that answers so.
+    let itself = matches!(proof, Err(Cause::Proxy(ProxyError::AnswersItself { .. })));
+    match public {
+        // Where nothing is to serve, an error is what clients are to get.
+        PublicLook::Answered { target, status: status @ 500.. } if now.color.is_some() && !itself => {
+            findings.push(format!("a request to {target} was answered with {status}"));
+        }
+        PublicLook::Failed { target, miss } => {
+            findings.push(format!("a request to {target} failed ({miss})"));
+        }
+        _ => {}
+    }
+    findings.extend(proof.as_ref().err().map(|cause| chain(cause)));
+    findings
 }
 
 /// How an application stands: clients have the last word where they could be asked.

@@ -22,7 +22,9 @@ pub use client::{Client, Connection};
 pub use instance::{Described, HealthStatus, Instance, InstanceId, InstanceState, Ownership};
 pub use journal::{Holder, Journal, JournalError, Lease, Queue};
 pub use probe::{Health, HealthProbe, ProbeError};
-pub use proxy::{Asking, FileChange, InFlight, Location, Proof, Proxy, ProxyError, Serving, Way};
+pub use proxy::{
+    Asking, FileChange, InFlight, Location, MissingFile, Proof, Proxy, ProxyError, Serving, Way,
+};
 pub use registry::{Credentials, Registry, RegistryError};
 pub use runtime::{
     ContainerRuntime, ExecOutput, ExecUser, LineStream, PullObserver, PullProgress, RuntimeError,

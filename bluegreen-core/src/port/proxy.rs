@@ -231,6 +231,43 @@ impl fmt::Display for Way {
     }
 }
 
+/// A file that the proxy's configuration names and that is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MissingFile {
+    /// Where it is named.
+    pub at: Location,
+    /// The directive that names it.
+    pub directive: String,
+    /// Its path, as the proxy names it.
+    pub path: String,
+    /// Whether the application's requests come through the server that names it.
+    pub ours: bool,
+}
+
+impl MissingFile {
+    /// A file, and the directive that names it.
+    pub fn new(at: Location, directive: impl Into<String>, path: impl Into<String>, ours: bool) -> Self {
+        Self { at, directive: directive.into(), path: path.into(), ours }
+    }
+}
+
+impl fmt::Display for MissingFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { at, directive, path, ours } = self;
+        let whose = if *ours { "in a server of this application" } else { "not of this application" };
+        write!(f, "{path} is not there, which {directive} names at {at}, {whose}")
+    }
+}
+
+fn because(missing: &[MissingFile]) -> String {
+    missing.iter().map(|missing| format!("; {missing}")).collect()
+}
+
+fn place(at: Option<&Location>) -> String {
+    at.map_or_else(String::new, |at| format!(", at {at}"))
+}
+
 fn show(ways: &[Way]) -> String {
     ways.iter().map(Way::to_string).collect::<Vec<_>>().join(", ")
 }
@@ -246,10 +283,14 @@ pub enum ProxyError {
         detail: String,
     },
     /// Its configuration was broken before we came.
-    #[error("the proxy's configuration does not pass its own test")]
+    #[error("the proxy's configuration does not pass its own test{}", because(missing))]
     Broken {
         /// What its test printed.
         output: String,
+        /// The files that it names and that are not there.
+        missing: Vec<MissingFile>,
+        /// Whether a switch works all the same: it needs no reload, and all else that it needs is in place.
+        switches: bool,
     },
     /// Our place in its configuration is not there, or there is more than one: nothing was touched.
     #[error("{path}: {found}; expected {expected}")]
@@ -300,6 +341,17 @@ pub enum ProxyError {
     NotProven {
         /// What was seen instead.
         reason: String,
+    },
+    /// The proxy answers clients itself, with an error, and does not ask the application, which answers: a maintenance
+    /// page.
+    #[error("{url} answers {status}: so says the proxy itself{}, and not the application", place(at.as_ref()))]
+    AnswersItself {
+        /// Where a client asks.
+        url: String,
+        /// What it gets.
+        status: u16,
+        /// The line that says so, where it is to be seen.
+        at: Option<Location>,
     },
     /// A client's request cannot be sent from here: only TLS is spoken, or it is not known where.
     #[error("no request can be sent as a client would: {reason}")]

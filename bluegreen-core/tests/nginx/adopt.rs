@@ -204,7 +204,7 @@ async fn a_listener_that_only_speaks_tls_limits_the_proof() {
     );
     write(rig.path(SITE), tls.replace(&format!("{port};"), &format!("{};", rig.port)));
     let found = proxy.examine(&rig.app).await.unwrap();
-    assert_eq!((codes(&found), found.can_switch()), (vec!["tls-only"], true), "{found:?}");
+    assert_eq!((codes(&found), found.can_switch()), (vec!["tls-only", "earlier-form"], true), "{found:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

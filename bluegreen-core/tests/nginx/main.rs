@@ -5,7 +5,9 @@
 
 mod adopt;
 mod client;
+mod earlier;
 mod live;
+mod other_sites;
 mod rewrite;
 mod rig;
 mod sites;

@@ -145,7 +145,10 @@ async fn what_was_broken_before_is_told_as_that() {
         proxy.check(&rig.app).await.unwrap_err(),
         proxy.switch(&rig.app, Some(rig.slots.green.backend())).await.unwrap_err(),
     ] {
-        assert!(matches!(&error, ProxyError::Broken { output } if output.contains("nonsense")), "{error}");
+        assert!(
+            matches!(&error, ProxyError::Broken { output, .. } if output.contains("nonsense")),
+            "{error}"
+        );
     }
     assert_eq!(rig.files(), before);
     assert_eq!(rig.color().await, "blue");

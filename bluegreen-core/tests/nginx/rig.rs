@@ -173,6 +173,29 @@ impl Drop for Rig {
     }
 }
 
+/// Makes `key.pem` and `cert.pem`.
+pub(crate) fn certificate(rig: &Rig) {
+    let made = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+        ])
+        .args(["-subj", "/CN=a.example", "-keyout"])
+        .arg(rig.path("key.pem"))
+        .arg("-out")
+        .arg(rig.path("cert.pem"))
+        .output();
+    let made = made.unwrap();
+    assert!(made.status.success(), "{made:?}");
+}
+
 fn rustix_is_root() -> bool {
     use std::os::unix::fs::MetadataExt as _;
     fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0)

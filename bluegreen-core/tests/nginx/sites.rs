@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,7 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::rig::{Rig, free_port, write};
+use crate::rig::{Rig, certificate, free_port, write};
 
 /// What an application was sent, in the order in which it came.
 type Seen = Arc<Mutex<Vec<String>>>;
@@ -110,15 +109,15 @@ async fn echo(mut stream: TcpStream, seen: Seen) {
 }
 
 /// One site file.
-struct File {
-    name: String,
+pub(crate) struct File {
+    pub(crate) name: String,
     text: String,
     asks: Vec<String>,
     refused: Option<String>,
 }
 
 impl File {
-    fn all() -> Vec<Self> {
+    pub(crate) fn all() -> Vec<Self> {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nginx/sites");
         let mut paths: Vec<PathBuf> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
         paths.sort();
@@ -139,21 +138,21 @@ impl File {
 }
 
 /// A site file in an nginx of its own.
-struct Stage {
-    rig: Rig,
+pub(crate) struct Stage {
+    pub(crate) rig: Rig,
     tls: u16,
     blue: Echo,
     green: Echo,
     elsewhere: Echo,
-    site: PathBuf,
+    pub(crate) site: PathBuf,
     /// The site's text as nginx has it.
-    text: String,
+    pub(crate) text: String,
 }
 
 const SITE: &str = "conf.d/site.conf";
 
 impl Stage {
-    async fn start(file: &File) -> Self {
+    pub(crate) async fn start(file: &File) -> Self {
         let (blue, green, elsewhere) = (Echo::start().await, Echo::start().await, Echo::start().await);
         let tls = free_port();
         let mut text = String::new();
@@ -186,6 +185,9 @@ impl Stage {
             if file.text.contains("@TLS@") {
                 certificate(rig);
             }
+            if file.text.contains("_by_lua_block") {
+                load_lua(rig);
+            }
             write(rig.path(SITE), &text);
         })
         .await;
@@ -194,7 +196,7 @@ impl Stage {
         Self { rig, tls, blue, green, elsewhere, site, text }
     }
 
-    fn nginx(&self) -> Nginx {
+    pub(crate) fn nginx(&self) -> Nginx {
         let mut site = self.rig.site(Mode::Live { dir: self.rig.path("conf.d"), control_port: free_port() });
         for (at, line) in self.text.lines().enumerate().filter(|(_, line)| line.ends_with("# take")) {
             assert!(line.contains("proxy_pass"));
@@ -204,7 +206,7 @@ impl Stage {
     }
 
     /// What clients and applications see, and how many requests each of blue, green and the third had.
-    async fn ask(&self, file: &File) -> (Vec<String>, [usize; 3]) {
+    pub(crate) async fn ask(&self, file: &File) -> (Vec<String>, [usize; 3]) {
         let mut seen = Vec::new();
         // What an install or a proof has asked is no client's.
         for app in [&self.blue, &self.green, &self.elsewhere] {
@@ -289,30 +291,15 @@ async fn over_tls(port: u16, ask: &str) -> String {
     String::from_utf8_lossy(&ran.stdout).into_owned()
 }
 
-fn certificate(rig: &Rig) {
-    let made = Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-days",
-            "2",
-        ])
-        .args(["-subj", "/CN=a.example", "-keyout"])
-        .arg(rig.path("key.pem"))
-        .arg("-out")
-        .arg(rig.path("cert.pem"))
-        .output();
-    let made = made.unwrap();
-    assert!(made.status.success(), "{made:?}");
+/// Debian's modules: its nginx loads them only where its configuration says so.
+fn load_lua(rig: &Rig) {
+    let module = |name: &str| format!("load_module /usr/lib/nginx/modules/{name}_module.so;\n");
+    let main = fs::read_to_string(rig.path("nginx.conf")).unwrap();
+    write(rig.path("nginx.conf"), module("ndk_http") + &module("ngx_http_lua") + &main);
 }
 
 /// What differs, in words.
-fn differs(stage: &str, before: &[String], after: &[String]) -> Vec<String> {
+pub(crate) fn differs(stage: &str, before: &[String], after: &[String]) -> Vec<String> {
     let pairs = before.iter().zip(after).filter(|(before, after)| before != after);
     let mut found: Vec<String> =
         pairs.map(|(before, after)| format!("{stage}:\n- {before:?}\n+ {after:?}")).collect();
@@ -400,6 +387,7 @@ async fn compared(
     for (name, color) in
         [("first deploy", Color::Green), ("second deploy", Color::Blue), ("rollback", Color::Green)]
     {
+        proxy.check(app).await?;
         proxy.switch(app, Some(rig.slots.of(color).backend())).await?;
         look(name, Some(usize::from(color == Color::Green))).await;
     }
@@ -453,7 +441,7 @@ async fn whatever_people_have_stays_what_it_is_or_is_refused() {
     }
     eprintln!("{files} site files, {asked} requests compared, {refused} files refused, {} differ", bad.len());
     assert!(bad.is_empty(), "{}", bad.join("\n\n"));
-    assert!(files >= 60 && asked > 1_500, "{files} files, {asked} requests");
+    assert!(only.is_some() || files >= 70 && asked > 1_500, "{files} files, {asked} requests");
 }
 
 #[tokio::test(flavor = "multi_thread")]

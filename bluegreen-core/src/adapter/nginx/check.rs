@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::port::ProxyError;
 
-use super::control::{Version, unrecognized};
+use super::control::{Seen, Version, unrecognized};
 use super::dump::Dump;
 use super::live::Live;
 use super::syntax::Directive;
@@ -30,12 +30,29 @@ impl Live<'_> {
             return Ok(self.public(&dump));
         }
         // Whatever is not in order is for nginx itself to say.
-        let (dump, version) = self.control.dump().await?;
+        let seen = self.control.read().await?;
+        self.tested(&seen).await?;
+        let Seen { dump, version, .. } = seen;
         if version < OLDEST {
             return Err(unrecognized(&self.dir, format!("nginx is {version}"), format!("{OLDEST} or newer")));
         }
         self.check_with(&dump).await?;
         Ok(self.public(&dump))
+    }
+
+    /// Whether it passes nginx's own test, where nginx has not loaded what lies there.
+    ///
+    /// # Errors
+    ///
+    /// [`ProxyError::Broken`] when it does not.
+    pub(super) async fn tested(&self, seen: &Seen) -> Result<(), ProxyError> {
+        if seen.sound {
+            return Ok(());
+        }
+        let Err(output) = self.control.test().await? else { return Ok(()) };
+        // It matters to a reload, and a switch needs none.
+        let switches = seen.version >= OLDEST && self.check_with(&seen.dump).await.is_ok();
+        Err(self.broken(&seen.dump, output, switches).await)
     }
 
     fn loaded(&self, master: u32) -> Option<Dump> {
@@ -243,7 +260,7 @@ impl Live<'_> {
         Ok(limit::per_minute(&dump, &|directive, _| self.is_ours(&dump, directive)))
     }
 
-    async fn configuration(&self) -> Result<Dump, ProxyError> {
+    pub(super) async fn configuration(&self) -> Result<Dump, ProxyError> {
         let loaded = self.loaded(self.control.master().await?).filter(|dump| self.included(dump));
         match loaded {
             Some(dump) => Ok(dump),

@@ -66,6 +66,11 @@ pub(super) fn unrecognized(path: &Path, found: impl Into<String>, expected: impl
     }
 }
 
+/// What nginx's own test says against what lay there before we came.
+pub(super) fn broken(output: impl Into<String>) -> ProxyError {
+    ProxyError::Broken { output: output.into(), missing: Vec::new(), switches: false }
+}
+
 impl<'a> Control<'a> {
     /// Finds the site's nginx.
     ///
@@ -210,7 +215,7 @@ impl<'a> Control<'a> {
         // -q leaves out what would otherwise be printed in between.
         let ran = self.tested(&["-T", "-q"]).await?;
         if !ran.success() {
-            return Err(ProxyError::Broken { output: ran.output.trim().to_owned() });
+            return Err(broken(ran.output.trim()));
         }
         Ok(Seen { dump: Dump::read(&ran.stdout), version, sound: true })
     }
@@ -223,7 +228,7 @@ impl<'a> Control<'a> {
     pub(super) async fn dump(&self) -> Result<(Dump, Version), ProxyError> {
         let seen = self.read().await?;
         if !seen.sound {
-            self.test().await?.map_err(|output| ProxyError::Broken { output })?;
+            self.test().await?.map_err(broken)?;
         }
         Ok((seen.dump, seen.version))
     }

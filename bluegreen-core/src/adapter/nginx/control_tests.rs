@@ -70,7 +70,9 @@ async fn what_the_command_says_is_kept_apart_from_whether_it_ran() {
     let broken = runtime(Some(instance(&[])), ExecOutput::new(1, output));
     let control = Control::open(&broken, &site).await.unwrap();
     assert_eq!(control.test().await.unwrap(), Err(output.trim().to_owned()));
-    assert!(matches!(control.dump().await, Err(ProxyError::Broken { output }) if output.contains("[emerg]")));
+    assert!(
+        matches!(control.dump().await, Err(ProxyError::Broken { output, .. }) if output.contains("[emerg]"))
+    );
     let missing = runtime(Some(instance(&[])), ExecOutput::new(127, "no such file"));
     let control = Control::open(&missing, &site).await.unwrap();
     assert!(matches!(control.reload().await, Err(ProxyError::Other { .. })));

@@ -70,7 +70,7 @@ impl Flat {
 }
 
 /// The files as they would be: some changed or added, some gone.
-fn changed(dump: &Dump, new: BTreeMap<String, Vec<u8>>, gone: &[String]) -> Vec<File> {
+pub(super) fn changed(dump: &Dump, new: BTreeMap<String, Vec<u8>>, gone: &[String]) -> Vec<File> {
     let same = |path: &str| Path::new(path).components().collect::<PathBuf>();
     let new: BTreeMap<PathBuf, (String, Vec<u8>)> =
         new.into_iter().map(|(path, bytes)| (same(&path), (path, bytes))).collect();

@@ -35,24 +35,39 @@ pub(super) struct OnDisk {
 /// Reads all files of the configuration with this main file, as the process `master` sees them. `None` when that may
 /// not be seen. `on_host`: its paths are this host's.
 pub(super) fn read(master: u32, main: &str, on_host: bool) -> Option<OnDisk> {
-    // As nginx sees it, in a container too. Nobody but root may look into another's root.
-    let root = File::open(format!("/proc/{master}/root"));
-    let root = if on_host { root.or_else(|_| File::open("/")) } else { root }.ok()?;
+    let root = root(master, on_host)?;
     // The oldest: one that was lost is replaced by one with the same configuration, whatever lies on disk by then.
     let workers = process::workers(master);
     let since =
         workers.iter().filter(|worker| !worker.retiring).map(|worker| worker.started().ok()).min().flatten();
     let before = since.and_then(|since| since.checked_sub(process::START_ERROR));
-    let mut reader = Reader {
-        root: root.into(),
-        before,
-        loaded: before.is_some(),
-        files: Vec::new(),
-        names: BTreeSet::new(),
-    };
+    let mut reader =
+        Reader { root, before, loaded: before.is_some(), files: Vec::new(), names: BTreeSet::new() };
     reader.take_all(main);
     let unread = reader.files.iter().any(|file| file.unread.is_some());
     Some(OnDisk { loaded: reader.loaded && !unread, dump: Dump::of(reader.files) })
+}
+
+/// The root of all paths, as nginx sees it, in a container too. Nobody but root may look into another's.
+fn root(master: u32, on_host: bool) -> Option<OwnedFd> {
+    let root = File::open(format!("/proc/{master}/root"));
+    let root = if on_host { root.or_else(|_| File::open("/")) } else { root }.ok()?;
+    Some(root.into())
+}
+
+/// The paths of these that lead to nothing, as the process `master` sees them. One that may not be looked at is none.
+pub(super) fn absent(master: u32, paths: Vec<String>, on_host: bool) -> Vec<String> {
+    let Some(root) = root(master, on_host) else { return Vec::new() };
+    let is_absent = |path: &String| {
+        open(&root, path.as_bytes(), OFlags::PATH).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    };
+    paths.into_iter().filter(is_absent).collect()
+}
+
+/// Links lead to where they lead for nginx, never out of its root.
+fn open(root: &OwnedFd, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
+    let path = path.iter().position(|byte| *byte != b'/').map_or(&b"."[..], |at| &path[at..]);
+    Ok(openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT)?)
 }
 
 struct Reader {
@@ -100,10 +115,7 @@ impl Reader {
     }
 
     fn open(&self, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
-        // Links lead to where they lead for nginx, never out of its root.
-        let path = path.iter().position(|byte| *byte != b'/').map_or(&b"."[..], |at| &path[at..]);
-        let opened = openat2(&self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT);
-        Ok(opened?)
+        open(&self.root, path, flags)
     }
 
     /// Notes whether it is younger than the workers. By the time of its last change of any kind: the other can be set.

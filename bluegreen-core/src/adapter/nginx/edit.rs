@@ -47,7 +47,7 @@ impl Edit {
         atomic::replace(&self.path, &self.new, Some(&fs::metadata(&self.path)?))
     }
 
-    /// The files of these directives, changed.
+    /// The files of these directives, changed; `earlier` is what of them is changed already in the dump.
     ///
     /// # Errors
     ///
@@ -56,6 +56,7 @@ impl Edit {
         control: &Control<'_>,
         dump: &Dump,
         ops: &[(&Directive, Op)],
+        earlier: &[Self],
     ) -> Result<Vec<Self>, ProxyError> {
         let mut files: Vec<(&str, Vec<&(&Directive, Op)>)> = Vec::new();
         for op in ops {
@@ -65,7 +66,7 @@ impl Edit {
                 None => files.push((path, vec![op])),
             }
         }
-        files.into_iter().map(|(path, ops)| Self::one(control, dump, path, &ops)).collect()
+        files.into_iter().map(|(path, ops)| Self::one(control, dump, path, &ops, earlier)).collect()
     }
 
     fn one(
@@ -73,6 +74,7 @@ impl Edit {
         dump: &Dump,
         path: &str,
         ops: &[&(&Directive, Op)],
+        earlier: &[Self],
     ) -> Result<Self, ProxyError> {
         let inside = Path::new(path);
         let unseen = || {
@@ -86,7 +88,9 @@ impl Edit {
         // Links are followed: a link is not replaced by a file.
         let outside = fs::canonicalize(outside).map_err(|_| unseen())?;
         control.inside(&outside)?;
-        let old = fs::read(&outside).map_err(other("read nginx's files"))?;
+        let real = fs::read(&outside).map_err(other("read nginx's files"))?;
+        let changed = earlier.iter().find(|edit| edit.path == outside && edit.old == real);
+        let old = changed.map_or_else(|| real.clone(), |edit| edit.new.clone());
         let text = syntax::ascii(&old);
         let directives = syntax::parse(&text).unwrap_or_default();
         let mut on_disk = Vec::new();
@@ -137,6 +141,6 @@ impl Edit {
             from = span.end;
         }
         new.extend_from_slice(old.get(from..).unwrap_or_default());
-        Ok(Self { path: outside, inside: path.to_owned(), old, new })
+        Ok(Self { path: outside, inside: path.to_owned(), old: real, new })
     }
 }

@@ -154,6 +154,22 @@ fn second_way(way: &Way, past: &str, change: &str) -> Finding {
     Finding::new(Severity::Blocks, "second-way", found, change).at(way.at.to_string())
 }
 
+/// Nothing is wrong with what it runs with, and it could not load that again.
+fn no_reload(error: &ProxyError) -> Finding {
+    let (found, place) = match error {
+        ProxyError::Broken { output, missing, .. } if missing.is_empty() => (output.clone(), None),
+        ProxyError::Broken { missing, .. } => {
+            let all: Vec<_> = missing.iter().map(ToString::to_string).collect();
+            (all.join("; "), missing.first().map(|missing| missing.at.to_string()))
+        }
+        error => (error.to_string(), None),
+    };
+    let found =
+        format!("nginx would not start or reload with what lies there, a switch needs neither: {found}");
+    let change = "put the file back, or take out what names it";
+    Finding { place, ..Finding::new(Severity::Weakens, "test", found, change) }
+}
+
 /// What is in there is not known, which is not the same as nothing.
 fn unreadable(severity: Severity, at: &Location, reason: &str) -> Finding {
     let change = "fix it, or let the user that runs bluegreen read it";
@@ -182,8 +198,14 @@ const INSTALL: &str = "bluegreen nginx install";
 impl Live<'_> {
     pub(super) async fn examine(&self) -> Result<Examination, ProxyError> {
         self.control.master().await?;
-        let (dump, version) = self.control.dump().await?;
+        let seen = self.control.read().await?;
+        self.tested(&seen).await?;
+        let Seen { dump, version, sound } = seen;
         let mut findings = Vec::new();
+        // What it has loaded may not pass any more: a file that it names is gone.
+        if sound && let Err(output) = self.control.test().await? {
+            findings.push(no_reload(&self.broken(&dump, output, true).await));
+        }
         if version < OLDEST {
             let found = format!("nginx is {version}");
             findings.push(Finding::new(
@@ -263,6 +285,13 @@ impl Live<'_> {
                 }
             }
             UserLine::InPlace => {
+                findings.extend(self.earlier_form(dump).into_iter().map(|line| {
+                    let found = "this is the earlier form of our line: the application sees another Host, and \
+                                 clients get 503 while nothing of ours serves";
+                    let change = format!("{INSTALL} brings it into today's form");
+                    let finding = Finding::new(Severity::Advice, "earlier-form", found, change);
+                    finding.at(place(&self.control, dump, line))
+                }));
                 if let Err(error) = self.check_location(dump) {
                     findings.extend(refusal("location", error)?);
                 }

@@ -112,7 +112,7 @@ impl Live<'_> {
     pub(super) async fn installation(&self) -> Result<Installation, ProxyError> {
         // What lies there may be broken: what an install would make of it is tested.
         let Seen { dump, version, .. } = self.control.read().await?;
-        let adoption = self.adoption(&dump).await?;
+        let adoption = self.adoption_anew(&dump).await?;
         let rendered = self.rendered_with(&adoption.taken)?;
         self.try_install(&dump, &rendered, &adoption.edits).await?;
         let mut changes = self.changes(&rendered)?;
@@ -131,7 +131,7 @@ impl Live<'_> {
         self.check_slots()?;
         let master = self.control.master().await?;
         let dump = self.control.read().await?.dump;
-        let adoption = self.adoption(&dump).await?;
+        let adoption = self.adoption_anew(&dump).await?;
         let rendered = self.rendered_with(&adoption.taken)?;
         self.try_install(&dump, &rendered, &adoption.edits).await?;
         let mut changes = self.changes(&rendered)?;
@@ -219,13 +219,15 @@ impl Live<'_> {
         // Broken before we came, or by what we would write?
         match self.control.test().await? {
             Ok(()) => Err(ProxyError::Refused { reason }),
-            Err(output) => Err(ProxyError::Broken { output }),
+            Err(output) => Err(self.broken(dump, output, false).await),
         }
     }
 
     /// What a removal would change: the user's files, and ours that go.
     async fn removal(&self) -> Result<(Vec<Edit>, Vec<PathBuf>), ProxyError> {
-        let (dump, _) = self.control.dump().await?;
+        let seen = self.control.read().await?;
+        self.tested(&seen).await?;
+        let dump = seen.dump;
         let serves = match self.color().await {
             Ok(served) => served,
             // Not loaded; then the flags are all that there is.

@@ -286,7 +286,7 @@ impl<'a> Live<'a> {
         let seen = format!("nginx says {}; through it {upstream} answered {}", to.color, answer.status);
         match public {
             Some(url) => {
-                let status = public::ask(self.site, &url).await?;
+                let status = self.ask_as_client(&url).await?;
                 Ok(Proof::new(format!("{seen}; {url} answered {status}"), 3))
             }
             None => Ok(Proof::new(format!("{seen}; weaker: {}", public::NOT_ASKED), 2)),

@@ -41,6 +41,7 @@ pub(crate) mod fuzzing;
 mod install;
 mod limit;
 mod live;
+mod missing;
 mod pattern;
 mod pick;
 mod process;

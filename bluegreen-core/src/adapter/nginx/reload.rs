@@ -219,7 +219,7 @@ impl<'a> Rewrite<'a> {
         if let Err(output) = self.control.test().await?
             && !self.is_gone(&output, named.color)
         {
-            return Err(ProxyError::Broken { output });
+            return Err(self.broken(&dump, &named, output).await);
         }
         // By content, which also shows that nginx's container sees this file and not an earlier one.
         if !dump.contains(&file.bytes) {
@@ -283,7 +283,7 @@ impl<'a> Rewrite<'a> {
     }
 
     /// The names that lead to the colour that is named: its own, and those of the upstreams that list it.
-    fn names(&self, dump: &Dump, found: &Named) -> Vec<String> {
+    pub(super) fn names(&self, dump: &Dump, found: &Named) -> Vec<String> {
         let slots = &self.site.slots;
         let mut names = Vec::new();
         dump.visit(&mut |directive, stack| {
@@ -347,7 +347,7 @@ impl<'a> Rewrite<'a> {
         {
             // With the user's own bytes it does not pass either.
             let output = if output.is_empty() { reason.clone() } else { output };
-            return Err(ProxyError::Broken { output });
+            return Err(super::control::broken(output));
         }
         Err(failure)
     }
@@ -490,6 +490,6 @@ impl<'a> Rewrite<'a> {
 }
 
 /// Whether a directive sends requests to one of these names.
-fn goes_to_any(names: &[String], directive: &Directive, parent: &str) -> bool {
+pub(super) fn goes_to_any(names: &[String], directive: &Directive, parent: &str) -> bool {
     names.iter().any(|name| rewrite::goes_to(directive, parent, name))
 }

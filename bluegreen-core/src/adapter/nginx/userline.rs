@@ -11,6 +11,7 @@ use crate::port::ProxyError;
 use super::adopt::{self, Pass, Place};
 use super::check::passes_by;
 use super::control::{other, unrecognized};
+use super::copy::changed;
 use super::dump::Dump;
 use super::edit::{Edit, Op};
 use super::live::Live;
@@ -96,7 +97,37 @@ impl Live<'_> {
     ///
     /// [`ProxyError::Unrecognized`] when a line leads to this application that must not be exchanged.
     pub(super) async fn adoption(&self, dump: &Dump) -> Result<Adoption, ProxyError> {
-        let fresh = !self.included(dump);
+        self.adoption_after(dump, &[], !self.included(dump)).await
+    }
+
+    /// The same for an install, which brings lines of the earlier form into today's: they are made plain, as a removal
+    /// would make them, and then taken over as any line is.
+    pub(super) async fn adoption_anew(&self, dump: &Dump) -> Result<Adoption, ProxyError> {
+        let earlier = self.earlier_form(dump);
+        if earlier.is_empty() {
+            return self.adoption(dump).await;
+        }
+        let plain = self.made(self.flagged()?, &self.taken()?);
+        let ops: Vec<_> = earlier.iter().map(|line| (*line, Op::Replace(plain.clone()))).collect();
+        let edits = Edit::all(&self.control, dump, &ops, &[])?;
+        let new = edits.iter().map(|edit| (edit.inside.clone(), edit.new.clone())).collect();
+        self.adoption_after(&Dump::of(changed(dump, new, &[])), &edits, false).await
+    }
+
+    /// Lines that a person wrote, which choose the colour and pass requests on in one.
+    pub(super) fn earlier_form<'d>(&self, dump: &'d Dump) -> Vec<&'d Directive> {
+        let mut lines = self.includes(dump);
+        lines.retain(|line| self.includes_kind(dump, line, "location"));
+        lines
+    }
+
+    /// What is to be done where these edits were made already. `fresh`: nothing of ours is in use.
+    async fn adoption_after(
+        &self,
+        dump: &Dump,
+        earlier: &[Edit],
+        fresh: bool,
+    ) -> Result<Adoption, ProxyError> {
         let mut taken = if fresh { Taken::default() } else { self.taken()? };
         let used = |line: &Line| self.is_used(dump, &render::line_kind(line.number));
         taken.lines.retain(used);
@@ -121,11 +152,9 @@ impl Live<'_> {
         };
         self.no_other_way(dump, &passes)?;
         let before = self.before(&passes[0]).await?;
-        if fresh {
-            taken.before.clone_from(&before.address);
-        }
+        taken.before = taken.before.or(before.address);
         let (ops, changes) = self.exchange(dump, &passes, &mut taken)?;
-        let edits = Edit::all(&self.control, dump, &ops)?;
+        let edits = Edit::all(&self.control, dump, &ops, earlier)?;
         let begins = fresh.then_some(Begins { color: before.color });
         Ok(Adoption { line: UserLine::Known(changes), edits, taken, begins })
     }
@@ -307,7 +336,7 @@ impl Live<'_> {
             };
             ops.push((include, Op::Replace(to)));
         }
-        Edit::all(&self.control, dump, &ops)
+        Edit::all(&self.control, dump, &ops, &[])
     }
 
     /// A line where a person put our include.
