@@ -52,7 +52,7 @@ fn slowed(slowed: &Slowdown) -> String {
     let interval = duration::precise(slowed.interval);
     match slowed.let_through {
         Some(limit) => format!(
-            "one request every {interval} only, as nginx lets {limit} a minute through there (limit_req)"
+            "one request every {interval} only, as nginx lets about {limit} a minute through there (limit_req, limit_conn)"
         ),
         None => format!(
             "one request every {interval} only, as clients were turned away (429, 503) or not answered in time"

@@ -118,6 +118,7 @@ impl AppSpec {
             options,
             adopt: self.adopt,
             made_elsewhere: None,
+            uncarried: Vec::new(),
         }
     }
 }
@@ -142,6 +143,9 @@ pub struct InstanceSpec {
     /// The runtime's name of the very container, when somebody else made it: as long as it is there, it is this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made_elsewhere: Option<String>,
+    /// What somebody else made it with that the options have no word for: made again, it is without that. Only told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uncarried: Vec<String>,
 }
 
 impl InstanceSpec {

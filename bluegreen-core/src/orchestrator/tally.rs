@@ -125,7 +125,7 @@ impl Tally {
     pub(super) fn ended(&mut self, sent: Sent, outcome: Result<u16, Miss>) {
         let now = Instant::now();
         self.pending.remove(&sent.number);
-        self.pace.answered(outcome);
+        self.pace.answered(sent.phase, outcome);
         // One that spans a boundary belongs to neither side of it.
         let phase = if sent.phase == self.phase { sent.phase } else { Phase::During };
         let miss = outcome.and_then(|status| self.meaning(phase, status)).err();
