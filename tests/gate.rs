@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bluegreen_core::model::{Check, RestartPolicy};
-use bluegreen_core::orchestrator::{Aftermath, Orchestrator, Request};
+use bluegreen_core::model::{Check, Healthcheck, LogPattern, RestartPolicy, RunOptions};
+use bluegreen_core::orchestrator::{Aftermath, CannotPass, Cause, Orchestrator, Request};
 use bluegreen_core::port::{Health, HealthProbe, Instance, ProbeError};
 use bluegreen_core::testing::World;
 
@@ -105,4 +105,92 @@ async fn what_served_is_started_again_when_the_engine_stopped_it_while_the_gate_
     assert_eq!(world.serving().map(|served| served.tag), Some("1".to_owned()));
     assert_eq!(world.running(), ["web-blue"]);
     assert_eq!(world.violations(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_no_candidate_of_an_image_could_pass_is_refused_before_anything_is_touched() {
+    let usual = Some(Healthcheck::default());
+    let line = || Check::Log(LogPattern::text("ready"));
+    let mut none = RunOptions::default();
+    none.log_driver = Some("none".to_owned());
+    type Expected = fn(&CannotPass) -> bool;
+    let cases: [(Check, Option<u64>, Option<Healthcheck>, RunOptions, Option<Expected>); 6] = [
+        (
+            Check::Image,
+            Some(30),
+            usual,
+            RunOptions::default(),
+            Some(|why| matches!(why, CannotPass::TooLate(_))),
+        ),
+        (
+            Check::Image,
+            None,
+            None,
+            RunOptions::default(),
+            Some(|why| matches!(why, CannotPass::NoHealthcheck)),
+        ),
+        (line(), None, None, none.clone(), Some(|why| matches!(why, CannotPass::UnreadableLog { .. }))),
+        (Check::Image, None, usual, none.clone(), None),
+        (Check::Image, Some(31), usual, RunOptions::default(), None),
+        (Check::Tcp { port: 3000 }, Some(1), None, none, None),
+    ];
+    for (check, deadline, healthcheck, options, expected) in cases {
+        let world = World::new();
+        world.publish("registry.test/web:1").is_here_with(healthcheck);
+        let mut spec = world.spec();
+        spec.gate.checks = vec![check];
+        spec.gate.deadline = deadline.map(Duration::from_secs);
+        spec.options = options;
+        let orchestrator = Orchestrator::new(world.ports(), spec);
+        let request = Request::new("registry.test/web:1".parse().unwrap(), "d-1".parse().unwrap());
+        let planned = orchestrator.plan(request.clone()).await.map(drop);
+        let deployed = orchestrator.deploy(request).await.map(drop);
+        for outcome in [planned, deployed] {
+            match (outcome, expected) {
+                (Ok(()), None) => {}
+                (Err(failure), Some(expected)) => {
+                    let Cause::CannotPass(why) = &failure.cause else { panic!("{failure:?}") };
+                    assert!(expected(why), "{why}");
+                    assert_eq!(failure.aftermath, Aftermath::Untouched);
+                    assert!(world.containers().is_empty());
+                }
+                (outcome, _) => panic!("{outcome:?}"),
+            }
+        }
+    }
+}
+
+/// What is not here yet is seen once it is.
+#[tokio::test(start_paused = true)]
+async fn an_image_that_is_to_be_pulled_is_not_judged_before() {
+    let world = World::new();
+    world.publish("registry.test/web:1");
+    let mut spec = world.spec();
+    spec.gate.checks = vec![Check::Image];
+    let request = Request::new("registry.test/web:1".parse().unwrap(), "d-1".parse().unwrap());
+    Orchestrator::new(world.ports(), spec).plan(request).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_an_application_listens_that_nobody_reaches_is_said_as_a_fact() {
+    for (listens_on, said) in [
+        (vec!["127.0.0.1:3000"], true),
+        (vec!["127.0.0.11:41000", "[::1]:3000"], true),
+        (vec!["127.0.0.11:41000"], false),
+        (vec!["127.0.0.1:9229", "0.0.0.0:3000"], false),
+        (vec![], false),
+    ] {
+        let world = World::new();
+        world
+            .publish("registry.test/web:1")
+            .behaves(bluegreen_core::testing::Health::never("connection refused"));
+        let all: Vec<std::net::SocketAddr> = listens_on.iter().map(|at| at.parse().unwrap()).collect();
+        world.listens_on(&all);
+        let request = Request::new("registry.test/web:1".parse().unwrap(), "d-1".parse().unwrap());
+        let failure = Orchestrator::new(world.ports(), world.spec()).deploy(request).await.unwrap_err();
+        let Cause::Gate(gate) = &failure.cause else { panic!("{failure:?}") };
+        assert_eq!(!gate.unreachable.is_empty(), said, "{gate}");
+        assert_eq!(gate.to_string().contains("inside its container, where nobody outside reaches it"), said);
+        assert!(!gate.to_string().contains("127.0.0.11"), "{gate}");
+    }
 }

@@ -162,6 +162,7 @@ async fn refused_over(found: impl Fn(Instance) -> Option<Instance> + Send + 'sta
     runtime.expect_ensure_image().returning(|_, _, _| Ok(()));
     runtime.expect_free_space().returning(|| Ok(None));
     runtime.expect_log_tail().returning(|_, _| Ok(vec![]));
+    runtime.expect_listens_on().returning(|_| Ok(vec![]));
     let (starts, made) = (started.clone(), candidate.clone());
     runtime.expect_ensure_running().returning(move |_| {
         starts.store(1, Ordering::Relaxed);

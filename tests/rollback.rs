@@ -1,10 +1,13 @@
 //! What a rollback goes to, and that it is offered only where it would be carried out.
 
+use std::sync::Arc;
+
+use bluegreen_core::event::Event;
 use bluegreen_core::model::{AppSpec, Color, RestartPolicy, RunOptions};
 use bluegreen_core::orchestrator::{
     Aftermath, Cause, Failure, Goal, NoRollback, Orchestrator, Report, Request, RollbackOffer,
 };
-use bluegreen_core::testing::{Health, World};
+use bluegreen_core::testing::{Health, Recorder, World};
 
 const TAGS: [&str; 4] = ["1", "2", "3", "4"];
 
@@ -168,6 +171,53 @@ async fn the_first_rollback_after_a_script_brings_its_container_back() {
     assert_eq!(world.serving().unwrap().tag, "1");
     assert_eq!(world.options("web-blue"), Some(options));
     assert_eq!(world.violations(), Vec::<String>::new());
+}
+
+/// What the observer was warned of.
+fn warnings(recorder: &Recorder) -> Vec<String> {
+    let events = recorder.events();
+    let warned = events.into_iter().filter_map(|event| match event {
+        Event::Warning { message } => Some(message),
+        _ => None,
+    });
+    warned.filter(|message| message.contains("--device")).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_script_s_container_was_made_with_and_is_not_recorded_is_said_when_it_matters() {
+    let world = world();
+    world.made_with(&["--device", "--workdir"]);
+    world.made_by_script(Color::Blue, "registry.test/web:1", RunOptions::default());
+    let said = async |goal: Option<&str>, id: &str| {
+        let recorder = Arc::new(Recorder::default());
+        let run = Orchestrator::new(world.ports(), adopting(&world)).observed_by(recorder.clone());
+        let id = id.parse().unwrap();
+        match goal {
+            Some(tag) => {
+                let image = format!("registry.test/web:{tag}").parse().unwrap();
+                run.deploy(Request::new(image, id)).await.unwrap()
+            }
+            None => run.rollback(id).await.unwrap(),
+        };
+        warnings(&recorder)
+    };
+    let adopted = said(Some("2"), "d2").await;
+    assert_eq!(adopted.len(), 1, "{adopted:?}");
+    assert!(
+        adopted[0].contains("web-blue was made with --device, --workdir, which is not recorded"),
+        "{adopted:?}"
+    );
+    assert_eq!(said(None, "back").await, [""; 0], "the very container is started again");
+    assert_eq!(said(Some("3"), "d3").await.len(), 1, "its place is taken again");
+    assert_eq!(said(Some("4"), "d4").await, [""; 0]);
+    assert_eq!(said(None, "back-2").await, [""; 0]);
+    let again = said(None, "back-3").await;
+    assert_eq!(again.len(), 1, "{again:?}");
+    assert!(
+        again[0]
+            .starts_with("web-blue is made again from what is recorded of it: without --device, --workdir"),
+        "{again:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

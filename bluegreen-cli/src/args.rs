@@ -227,7 +227,7 @@ pub(crate) struct AppArgs {
 }
 
 /// Which application and which image.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct ImageArgs {
     /// The application; optional if the configuration has only one or the image definitions name it
     pub(crate) app: Option<AppName>,

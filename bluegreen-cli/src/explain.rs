@@ -13,7 +13,7 @@ use crate::settings::{SettingsError, Target};
 
 mod remedy;
 
-pub(crate) use remedy::{disk_low, port_taken, proxy, redeploy, registry, remedied, runtime};
+pub(crate) use remedy::{cannot_pass, disk_low, port_taken, proxy, redeploy, registry, remedied, runtime};
 
 /// The one map from what a failed run left behind to the exit code.
 pub(crate) fn exit_of(failure: &Failure) -> Exit {
@@ -81,9 +81,11 @@ fn code(cause: &Cause) -> &'static str {
         Cause::Proxy(_) => "proxy",
         Cause::Probe(_) => "probe",
         Cause::Journal(JournalError::Held { .. }) => "held",
+        Cause::Journal(JournalError::Elsewhere { .. }) => "elsewhere",
         Cause::Journal(_) => "journal",
         Cause::IllegalJournal(_) => "illegal-journal",
         Cause::Gate(_) => "unhealthy",
+        Cause::CannotPass(_) => "cannot-pass",
         Cause::CandidateLost { .. } => "candidate-lost",
         Cause::ClientsFailed { .. } => "clients-failed",
         Cause::NotMeasured { .. } => "not-measured",

@@ -24,13 +24,16 @@ use crate::settings::Target;
 /// When Docker's address makes no sense or leads nowhere.
 pub(crate) fn connect(target: &Target, env: &Environment) -> Result<Ports, RuntimeError> {
     let docker = docker(target, env)?;
-    let runtime = Arc::new(docker.clone());
+    let state = target.state_dir();
+    // Which directory it is however it was spelt.
+    let state = state.canonicalize().unwrap_or(state);
+    let runtime = Arc::new(docker.clone().recorded_in(&state.display().to_string()));
     Ok(Ports {
         registry: registry(target.app.pull, &docker, env),
         proxy: Arc::new(proxy(target, &docker)),
         probe: Arc::new(Probes::new(runtime.clone())),
         runtime,
-        journal: Arc::new(journal(target)),
+        journal: Arc::new(journal(target).of_runtime(docker.address())),
     })
 }
 

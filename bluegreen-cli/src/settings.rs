@@ -21,7 +21,7 @@ use crate::env;
 use crate::inputs::{self, Entry, InputError};
 use crate::nearest;
 use crate::output::{self, Next};
-pub(crate) use memory::Origin;
+pub(crate) use memory::{FirstRun, Origin};
 
 mod memory;
 
@@ -149,8 +149,15 @@ pub(crate) fn target(global: &Global, args: &AppArgs) -> Result<Target, Settings
         return remembered(global, &app, None).unwrap_or(Err(SettingsError::NoConfig));
     };
     let read = config::load_one(&path, &app).map_err(SettingsError::from).and_then(|config| {
-        let app = config.apps.get(&app).cloned().ok_or_else(|| unknown_app(&app, config::names(&path)))?;
-        Ok(within(global, &path, config, app))
+        let mut app =
+            config.apps.get(&app).cloned().ok_or_else(|| unknown_app(&app, config::names(&path)))?;
+        if let Some(conf) = &args.nginx_conf {
+            app.nginx.conf = Some(on_this_host(conf)?);
+        }
+        let conf = app.nginx.conf.clone().filter(|_| args.nginx_conf.is_some());
+        let mut target = within(global, &path, config, app);
+        target.again.0.extend(conf_again(conf.as_deref()));
+        Ok(target)
     });
     let Err(error) = &read else { return read };
     remembered(global, &app, Some((&path, error))).unwrap_or(read)
@@ -244,7 +251,7 @@ pub(crate) fn deployment(global: &Global, input: &ImageArgs) -> Result<(Target, 
         let image = input.image.clone().or(entry.map(|entry| entry.image));
         let image = image.ok_or_else(|| SettingsError::NoImage { app: name.clone() })?;
         let mut target = as_the_script(global, name, conf, input.pull)?;
-        target.input = input_again(input, &image, None);
+        target.input = input_again(input, &image);
         target.image = Some(image.clone());
         if let Some(path) = config::locate(None) {
             let path = path.display();
@@ -274,21 +281,24 @@ pub(crate) fn deployment(global: &Global, input: &ImageArgs) -> Result<(Target, 
     }
     let conf = app.nginx.conf.clone().filter(|_| input.nginx_conf.is_some());
     let mut target = within(global, &path, config, app);
-    target.input = input_again(input, &image, conf.as_deref());
+    target.again.0.extend(conf_again(conf.as_deref()));
+    target.input = input_again(input, &image);
     target.image = Some(image.clone());
     Ok((target, image))
 }
 
 /// What was said of the image, to be said again. A file that names it may be another one by then.
-fn input_again(input: &ImageArgs, image: &ImageRef, conf: Option<&Path>) -> Vec<String> {
+fn input_again(input: &ImageArgs, image: &ImageRef) -> Vec<String> {
     let mut again = vec!["--image".to_owned(), image.to_string()];
-    if let Some(conf) = conf {
-        again.extend(["--nginx-conf".to_owned(), conf.display().to_string()]);
-    }
     if let Some(pull) = input.pull.and_then(|pull| pull.to_possible_value()) {
         again.extend(["--pull".to_owned(), pull.get_name().to_owned()]);
     }
     again
+}
+
+/// nginx's own file as it was given, to be given again.
+fn conf_again(conf: Option<&Path>) -> Vec<String> {
+    conf.map(|conf| vec!["--nginx-conf".to_owned(), conf.display().to_string()]).unwrap_or_default()
 }
 
 fn within(global: &Global, path: &Path, config: Config, app: App) -> Target {

@@ -76,16 +76,19 @@ fn a_container_behind_nginx_on_the_host_is_taken_over_without_a_gap() {
     let before = world(&[nginx.prefix()]);
     bluegreen(&["init"]).expect(0).says(&[&name, "bluegreen nginx install"]);
     assert_eq!(world(&[nginx.prefix()]), before, "something was touched");
+    // The image was built here: nobody has to be told so again.
+    let written = std::fs::read_to_string(dir.path().join("bluegreen.toml")).expect("it was written");
+    assert!(written.contains("pull = \"missing\""), "{written}");
     bluegreen(&["config", "check"]).expect(0).says(&[&name]);
     bluegreen(&["nginx", "install", &name]).expect(0).says(&["included by your server"]);
     serves("v0");
-    bluegreen(&["doctor", &name, "--pull", "never"]).expect(0).says(&["can be made"]);
+    bluegreen(&["doctor", &name]).expect(0).says(&["can be made"]);
     let next = image("v1");
-    bluegreen(&["plan", &name, "--image", &next, "--pull", "never"]).expect(0);
-    bluegreen(&["deploy", &name, "--image", &next, "--pull", "never"]).expect(0);
+    bluegreen(&["plan", &name, "--image", &next]).expect(0);
+    bluegreen(&["deploy", &name, "--image", &next]).expect(0);
     serves("v1");
     let third = image("v2");
-    bluegreen(&["deploy", &name, "--image", &third, "--pull", "never"]).expect(0);
+    bluegreen(&["deploy", &name, "--image", &third]).expect(0);
     serves("v2");
     bluegreen(&["init", "codedeploy", &name]).expect(2).says(&["not in ECR"]);
     let ecr = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/shop:1";

@@ -96,6 +96,10 @@ impl Journal for Buggy {
         Ok(entries)
     }
 
+    async fn is_elsewhere(&self, app: &AppName, place: &str) -> Result<bool, JournalError> {
+        self.ports.journal.is_elsewhere(app, place).await
+    }
+
     async fn queue(&self, app: &AppName) -> Result<Queue, JournalError> {
         self.ports.journal.queue(app).await
     }

@@ -7,6 +7,7 @@ use bluegreen_core::model::AppSpec;
 use crate::args::TimeArgs;
 use crate::duration;
 use crate::hook::Hook;
+use crate::output::Next;
 
 /// Docker's own time between a stop signal and a kill.
 const STOP: Duration = Duration::from_secs(10);
@@ -61,6 +62,54 @@ impl Limits {
     }
 }
 
+/// A deadline that is over before a run can be committed, however well all goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TooShort {
+    deadline: Deadline,
+    /// What the configuration itself asks a run to wait for.
+    least: Duration,
+}
+
+impl std::fmt::Display for TooShort {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let within = duration::format(self.deadline.within);
+        match self.deadline.set_by {
+            SetBy::Option => write!(f, "the deadline is {within}")?,
+            SetBy::Hook(limit) => {
+                write!(f, "this hook may take {} s, which leaves {within} for a commit", limit.as_secs())?;
+            }
+        }
+        let least = duration::format(self.least);
+        write!(f, ", and `min_healthy`, `successes` and `bake` alone make a run wait {least} before it")
+    }
+}
+
+impl TooShort {
+    /// What to do about it.
+    pub(crate) fn next(&self) -> Next {
+        let longer = duration::format(self.least.saturating_mul(2));
+        Next::todo(match self.deadline.set_by {
+            SetBy::Option => format!("give --deadline at least {longer}, or lower `min_healthy` and `bake`"),
+            SetBy::Hook(_) => {
+                format!(
+                    "raise the hook's `timeout` in appspec.yml by {longer}, or lower `min_healthy` and `bake`"
+                )
+            }
+        })
+    }
+}
+
+impl Limits {
+    /// Whether the deadline cannot be kept, whatever happens.
+    pub(crate) fn too_short(&self, spec: &AppSpec) -> Option<TooShort> {
+        let bake = spec.receipt.as_ref().and_then(|receipt| receipt.gate).map(|gate| gate.bake);
+        let least = spec.gate.least().saturating_add(bake.unwrap_or_default());
+        let deadline = self.deadline.clone().filter(|deadline| deadline.within <= least)?;
+        // One that is over already is told of as such.
+        (!least.is_zero()).then_some(TooShort { deadline, least })
+    }
+}
+
 impl Deadline {
     fn given(within: Duration) -> Self {
         Self { within, set_by: SetBy::Option }
@@ -112,5 +161,23 @@ mod tests {
         assert_eq!(within(60, Some(secs(50)), |_| ()), secs(50));
         let args = TimeArgs { wait: None, no_wait: false, deadline: None };
         assert_eq!(Limits::new(&args, None, &World::new().spec()).deadline, None);
+    }
+
+    #[test]
+    fn a_deadline_that_the_configuration_itself_cannot_keep_is_known_before() {
+        let judged = |given: Option<u64>, bake: u64, min_healthy: u64| {
+            let mut spec = World::new().spec();
+            spec.gate.min_healthy = secs(min_healthy);
+            let mut gate = bluegreen_core::model::ReceiptGate::new(0);
+            gate.bake = secs(bake);
+            spec.receipt.as_mut().unwrap().gate = Some(gate);
+            let args = TimeArgs { wait: None, no_wait: false, deadline: given.map(secs) };
+            Limits::new(&args, None, &spec).too_short(&spec).map(|found| found.to_string())
+        };
+        assert_eq!(judged(Some(31), 20, 10), None);
+        assert_eq!(judged(None, 20, 10), None);
+        assert_eq!(judged(Some(0), 0, 0), None);
+        let found = judged(Some(30), 20, 10).unwrap();
+        assert!(found.starts_with("the deadline is 30s") && found.contains("wait 30s before it"), "{found}");
     }
 }

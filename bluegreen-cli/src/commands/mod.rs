@@ -16,6 +16,7 @@ mod tests;
 mod unknown;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use bluegreen_core::model::DeploymentId;
 use bluegreen_core::orchestrator::{Cause, Failure, Orchestrator};
@@ -29,7 +30,7 @@ use crate::env::{self, Environment};
 use crate::exit::Exit;
 use crate::hook::Hook;
 use crate::output::{Explained, Next, Out, Verdict};
-use crate::settings::Target;
+use crate::settings::{FirstRun, Target};
 use crate::{explain, ports, signal};
 
 /// What every verb is given.
@@ -122,6 +123,22 @@ impl Context {
         }
     }
 
+    /// The same for a verb that has to make something healthy in that time. Whether there is enough of it is said first.
+    fn with_run(
+        &self,
+        command: &'static str,
+        target: &Target,
+        limits: &Limits,
+        verb: impl AsyncFnOnce(&Orchestrator) -> Result<Verdict, Failure>,
+    ) -> Verdict {
+        let Some(found) = limits.too_short(&target.app.spec) else {
+            return self.with_orchestrator(command, target, limits, verb);
+        };
+        let message = format!("{command} of {} was refused", target.app.spec.name);
+        let explained = Explained { message, causes: vec![found.to_string()], ..Explained::default() };
+        Verdict::failure(command, Exit::Refused, explained, Some(found.next())).about(target)
+    }
+
     /// The journal is one for the host by now; this user's own must not be forgotten.
     fn left_behind(command: &'static str, target: &Target, left: &Path) -> Verdict {
         let (state, app) = (target.state_dir(), &target.app.spec.name);
@@ -171,7 +188,7 @@ impl Context {
             }));
         }
         let orchestrator = Orchestrator::new(ports, target.app.spec.clone())
-            .observed_by(self.out.observer())
+            .observed_by(Arc::new(FirstRun::of(target, self.out.observer())))
             .cancelled_by(cancel)
             .on_host(env::host_name())
             .waiting(limits.wait.unwrap_or_default());

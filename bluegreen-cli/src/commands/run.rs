@@ -27,7 +27,7 @@ pub(super) fn deploy(cx: &Context, args: &DeployArgs) -> Verdict {
     if args.input.force {
         request = request.forced();
     }
-    cx.with_orchestrator(COMMAND, &target, &cx.limits(&args.time, &target), async |orchestrator| {
+    cx.with_run(COMMAND, &target, &cx.limits(&args.time, &target), async |orchestrator| {
         let report = orchestrator.deploy(request).await?;
         // For when it is not at hand. It serves all the same.
         if let Err(error) = target.origin.remember(&target.state_dir(), &target.app.spec.name) {
@@ -56,7 +56,7 @@ pub(super) fn rollback(cx: &Context, args: &RollbackArgs) -> Verdict {
         Err(error) => return Context::bad_id(COMMAND, &error),
     };
     let goal = to.clone().unwrap_or(Goal::Previous);
-    cx.with_orchestrator(COMMAND, &target, &cx.limits(time, &target), async |orchestrator| {
+    cx.with_run(COMMAND, &target, &cx.limits(time, &target), async |orchestrator| {
         let report = orchestrator.rollback_to(id, &goal).await?;
         warn_of_loss(cx, &report, &target).await;
         Ok(done(COMMAND, &report, &target))

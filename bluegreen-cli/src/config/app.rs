@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::path::Path;
 
 use bluegreen_core::model::{
-    AppName, AppSpec, Check, Color, Endpoint, ImageRef, InstanceName, NetworkAttachment, Publish, RunOptions,
-    Slot, Slots,
+    AppName, AppSpec, Check, Color, Endpoint, ImageRef, InstanceName, NetworkAttachment, Publish,
+    RestartPolicy, RunOptions, Slot, Slots,
 };
 
 use super::nginx::{self, Mode, NginxSettings};
@@ -84,6 +84,7 @@ pub(super) fn read(
     spec.drain = health::drain(app.section("drain"));
     spec.receipt = receipt::read(app.section("receipt"));
     spec.retain = health::retain(app.section("retain"));
+    stays_stopped(&app, &spec);
     spec.limits = health::limits(app.section("limits"));
     spec.adopt = app.flag("adopt").unwrap_or_default();
     app.cx.for_a_deploy(|| app.unknown_keys());
@@ -92,21 +93,27 @@ pub(super) fn read(
 
 /// Whether a log check will find anything to read. What the Engine's own default is says only the Engine.
 fn readable_log(app: &Section<'_>, spec: &AppSpec) {
-    let driver = spec.options.log_driver.as_deref();
-    let cached = spec.options.log_options.get("cache-disabled").is_none_or(|value| value.expose() != "true");
-    let readable = match driver {
-        Some("none") => false,
-        None | Some("json-file" | "local" | "journald") => true,
-        // Docker keeps a copy of what it sends elsewhere, unless it is told not to.
-        Some(_) => cached,
-    };
-    if !readable
+    if spec.options.unreadable_log(None).is_some()
         && spec.gate.checks.iter().any(|check| matches!(check, Check::Log(_)))
         && let Some(item) = app.item("log")
     {
         item.wrong(
             "Docker cannot read this log back, and `health.log` waits for a line of it",
             "expected another check, or a driver as \"json-file\", \"local\" or \"journald\"",
+        );
+    }
+}
+
+/// Whether what is to be kept stopped would stay so: the core removes it instead.
+fn stays_stopped(app: &Section<'_>, spec: &AppSpec) {
+    let asked = app.section("retain").and_then(|retain| retain.flag("keep_stopped")) == Some(true);
+    if asked
+        && spec.options.restart == RestartPolicy::Always
+        && let Some(item) = app.item("restart")
+    {
+        item.wrong(
+            "with \"always\" Docker would start again what `retain.keep_stopped` keeps, so it is not kept",
+            "expected \"unless-stopped\", or no `keep_stopped`",
         );
     }
 }

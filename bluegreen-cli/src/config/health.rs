@@ -52,12 +52,8 @@ pub(super) fn read(item: Option<Item<'_>>, port: u16) -> GatePolicy {
 /// Figures that no candidate could meet. What an image's HEALTHCHECK adds is known only once the image is here.
 fn can_be_passed(section: &Section<'_>, gate: &GatePolicy) {
     let Ok(deadline) = gate.time_for(None) else { return };
-    // A log line counts once, whatever is asked for.
-    let repeats = gate.checks.iter().any(|check| !matches!(check, Check::Log(_)));
-    let pauses = if repeats { gate.successes.saturating_sub(1) } else { 0 };
-    let pauses = gate.interval.unwrap_or_default().saturating_mul(pauses);
-    let least = pauses.saturating_add(gate.min_healthy);
-    let longest = if pauses > gate.min_healthy { "interval" } else { "min_healthy" };
+    let least = gate.least();
+    let longest = if least > gate.min_healthy.saturating_mul(2) { "interval" } else { "min_healthy" };
     // Where the time is that of a HEALTHCHECK there is more of it than can be known here.
     let open = gate.deadline.is_none() && gate.checks.contains(&Check::Image);
     if least >= deadline

@@ -147,7 +147,7 @@ fn several_applications_share_the_nginx_and_differ_in_the_rest() {
 }
 
 /// Each with its name, so that a snapshot says what it is about.
-const BAD: [(&str, &str); 39] = [
+const BAD: [(&str, &str); 40] = [
     ("unknown_top_key", "statedir = \"/x\"\n[app.web]\n"),
     ("unknown_app_key", "[app.web]\nimgae = \"r.io/a:1\"\n"),
     ("unknown_nested_key", "[app.web.health]\ndeadlin = \"30s\"\n"),
@@ -172,6 +172,7 @@ const BAD: [(&str, &str); 39] = [
         "a_log_that_is_not_kept",
         "[app.web]\nhealth = { log = \"ready\" }\n[app.web.log]\ndriver = \"syslog\"\noptions = { cache-disabled = \"true\" }\n",
     ),
+    ("stopped_and_started_again", "[app.web]\nrestart = \"always\"\nretain = { keep_stopped = true }\n"),
     ("size_without_unit", "[app.web]\nmemory = \"512\"\ncpus = 0\n"),
     ("port_out_of_range", "[app.web]\nport = 70000\n"),
     ("wrong_types", "[app.web]\nimage = 5\nport = \"3000\"\ninit = \"yes\"\nlog = \"json-file\"\n"),

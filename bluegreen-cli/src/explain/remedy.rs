@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bluegreen_core::adapter::nginx::Place;
 use bluegreen_core::model::{EcrHost, Limits};
-use bluegreen_core::orchestrator::{Aftermath, Cause, Failure, GateFailure, NoRollback, Remedy};
+use bluegreen_core::orchestrator::{Aftermath, CannotPass, Cause, Failure, GateFailure, NoRollback, Remedy};
 use bluegreen_core::port::{JournalError, Location, MissingFile, ProxyError, RegistryError, RuntimeError};
 
 use crate::duration;
@@ -31,6 +31,7 @@ pub(super) fn of(command: &str, failure: &Failure, target: &Target) -> Next {
             Next::todo(format!("nothing: the later {} {} takes its place", by.verb, by.deployment))
         }
         Cause::Gate(failure) => gate(failure),
+        Cause::CannotPass(why) => cannot_pass(why),
         Cause::CandidateLost { .. } => Next::todo(
             "it was healthy and then stopped; its last log lines may show why; deploy a fixed image",
         ),
@@ -70,11 +71,34 @@ fn gate(failure: &GateFailure) -> Next {
     if failure.died {
         return Next::todo("it did not stay up; its last log lines may show why; deploy a fixed image");
     }
+    if let Some(at) = failure.unreachable.first() {
+        let port = at.port();
+        return Next::todo(format!(
+            "have the application listen on 0.0.0.0:{port} inside its container, where nginx reaches it, and not on {at}"
+        ));
+    }
     let longer = duration::format(failure.deadline.saturating_mul(2));
     Next::todo(format!(
         "is it only slow? then raise `deadline` in [health], to {longer}; does it listen on 127.0.0.1 inside its \
          container? then have it listen on 0.0.0.0, where nginx reaches it; otherwise mend what the checks say of it"
     ))
+}
+
+/// A gate that nothing of this image could pass.
+pub(crate) fn cannot_pass(why: &CannotPass) -> Next {
+    match why {
+        CannotPass::TooLate(figures) => Next::todo(format!(
+            "leave `deadline` in [health] out, or set it to more than {}; or give the HEALTHCHECK a shorter interval",
+            duration::format(figures.first_answer)
+        )),
+        CannotPass::NoHealthcheck => Next::todo(
+            "give the image a HEALTHCHECK, or [health] another check in place of `image`, as `http`",
+        ),
+        CannotPass::UnreadableLog { .. } => Next::todo(
+            "give [health] another check in place of `log`, as `http`, or [log] a driver as \"json-file\" or \"journald\"",
+        ),
+        _ => Next::todo("give [health] another check"),
+    }
 }
 
 /// A call that took longer than its limit: the limits that are that long.
@@ -103,6 +127,7 @@ fn journal(command: &str, error: &JournalError, target: &Target) -> Next {
         JournalError::Held { .. } => {
             again(command, target, &["--wait", "10m"]).saying("wait for the run that is in progress")
         }
+        JournalError::Elsewhere { place } => elsewhere(command, target, place),
         JournalError::Denied { directory, is_there } => open_state(directory, *is_there),
         JournalError::Corrupt { path, .. } => Next::todo(format!(
             "inspect {path}; if it cannot be repaired, move it away: what serves is then found by asking Docker and nginx"
@@ -113,6 +138,18 @@ fn journal(command: &str, error: &JournalError, target: &Target) -> Next {
         }),
         _ => Next::todo("check the state directory: it must be writable and have free space"),
     }
+}
+
+/// The same with the state directory that has the application.
+fn elsewhere(command: &str, target: &Target, place: &str) -> Next {
+    let mut target = target.clone();
+    let given = &mut target.again.0;
+    if let Some(at) = given.iter().position(|word| word == "--state-dir") {
+        given.drain(at..given.len().min(at + 2));
+    }
+    given.extend(["--state-dir".to_owned(), place.to_owned()]);
+    again(command, &target, &[])
+        .saying("use the one state directory for it, here or as `state_dir` in the configuration")
 }
 
 /// Whether it is a right that is missing.

@@ -54,7 +54,7 @@ fn slowed(slowed: &Slowdown) -> String {
     let interval = duration::precise(slowed.interval);
     match slowed.let_through {
         Some(limit) => format!(
-            "probe slowed to one request every {interval}: nginx allows {limit} requests a minute there (limit_req)"
+            "probe slowed to one request every {interval}: nginx allows about {limit} requests a minute there (limit_req, limit_conn)"
         ),
         None => format!(
             "probe slowed to one request every {interval}: requests were rejected (429, 503) or timed out"

@@ -2,11 +2,15 @@
 //! never have been one, and `rollback`, `status` and the like must work all the same.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bluegreen_core::adapter::file::FileJournal;
+use bluegreen_core::event::{Event, Observer, Silent};
 use bluegreen_core::model::AppName;
 use bluegreen_core::port::JournalError;
 use serde::{Deserialize, Serialize};
+
+use super::Target;
 
 /// The version of the form in which it is kept. It changes when a reader would misread.
 const VERSION: u32 = 1;
@@ -41,5 +45,42 @@ impl Origin {
         let kept = Kept { version: VERSION, origin: self.clone() };
         let text = serde_json::to_string(&kept).unwrap_or_default();
         FileJournal::new(state_dir).remember(app, &text)
+    }
+}
+
+/// Keeps what an application is deployed with as its very first run begins: whatever becomes of that run, `status` and
+/// `recover` must find it. What a later run is made with counts once it is committed.
+#[derive(Debug)]
+pub(crate) struct FirstRun {
+    origin: Origin,
+    state_dir: PathBuf,
+    app: AppName,
+    /// Who is told of all events.
+    told: Arc<dyn Observer>,
+}
+
+impl FirstRun {
+    pub(crate) fn of(target: &Target, told: Arc<dyn Observer>) -> Self {
+        let (origin, state_dir) = (target.origin.clone(), target.state_dir());
+        Self { origin, state_dir, app: target.app.spec.name.clone(), told }
+    }
+
+    fn keep(&self) {
+        if matches!(Origin::recall(&self.state_dir, &self.app), Ok(None)) {
+            // Where it cannot be, that is said at the end, when it is kept again.
+            drop(self.origin.remember(&self.state_dir, &self.app));
+        }
+    }
+}
+
+impl Observer for FirstRun {
+    fn on_event(&self, event: &Event) {
+        if let Event::Begun { .. } = event {
+            let (origin, state_dir) = (self.origin.clone(), self.state_dir.clone());
+            let this = Self { origin, state_dir, app: self.app.clone(), told: Arc::new(Silent) };
+            // A run waits for no disk but its journal's.
+            drop(std::thread::spawn(move || this.keep()));
+        }
+        self.told.on_event(event);
     }
 }

@@ -141,3 +141,34 @@ fn the_state_directory_of_the_command_line_wins_and_is_named_again() {
         assert!(target.state_dir.unwrap().is_absolute(), "{line}");
     }
 }
+
+/// What `line` means to the verbs that come after a deploy.
+fn later(place: &Place, line: &str) -> Result<Target, SettingsError> {
+    let line = line.replace('@', &format!("{}/", place.0.path().display()));
+    let cli = Cli::try_parse_from(shlex::split(&format!("bluegreen status {line}")).unwrap()).unwrap();
+    let Command::Status(args) = cli.command else { panic!("not a status") };
+    target(&cli.global, &args)
+}
+
+#[test]
+fn nginx_own_file_counts_for_the_verbs_after_a_deploy_too_and_is_named_again() {
+    let place = Place::with(&[
+        (
+            "c.toml",
+            "[app.web]\nimage = \"r.io/web:0\"\n[nginx]\nmode = \"rewrite\"\nconf = \"/written.conf\"\n",
+        ),
+        ("default.conf", ""),
+    ]);
+    let conf = place.0.path().join("default.conf").canonicalize().unwrap();
+    let line = "web --config @c.toml --nginx-conf @default.conf --state-dir @state";
+    for found in [later(&place, line).unwrap(), place.deployment(line).unwrap().0] {
+        assert_eq!(found.app.nginx.conf.as_deref(), Some(conf.as_path()));
+        let again = found.again.to_string();
+        assert_eq!(again.matches("--nginx-conf").count(), 1, "{again}");
+        assert!(again.contains(&conf.display().to_string()), "{again}");
+        let deploy = found.deploy().unwrap_or_default();
+        assert!(deploy.iter().filter(|word| *word == "--nginx-conf").count() < 2, "{deploy:?}");
+    }
+    let written = later(&place, "web --config @c.toml --state-dir @state").unwrap();
+    assert_eq!(written.app.nginx.conf.as_deref(), Some(Path::new("/written.conf")));
+}

@@ -19,6 +19,7 @@ fn plain() -> InstanceSpec {
         options: RunOptions::default(),
         adopt: false,
         made_elsewhere: None,
+        uncarried: Vec::new(),
     }
 }
 

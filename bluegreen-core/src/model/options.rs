@@ -62,6 +62,21 @@ pub struct RunOptions {
     pub entrypoint: Option<Vec<String>>,
 }
 
+impl RunOptions {
+    /// The logging driver, when its log cannot be read back. `default` is the Engine's own driver, where it is known.
+    pub fn unreadable_log<'a>(&'a self, default: Option<&'a str>) -> Option<&'a str> {
+        let driver = self.log_driver.as_deref().or(default)?;
+        let cached = self.log_options.get("cache-disabled").is_none_or(|value| value.expose() != "true");
+        let readable = match driver {
+            "none" => false,
+            "json-file" | "local" | "journald" => true,
+            // Docker keeps a copy of what it sends elsewhere, unless it is told not to.
+            _ => cached,
+        };
+        (!readable).then_some(driver)
+    }
+}
+
 /// A directory, file or named volume inside the instance.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -58,11 +58,20 @@ impl GatePolicy {
     }
 }
 
+impl GatePolicy {
+    /// How long a candidate takes at least that is healthy at once.
+    pub fn least(&self) -> Duration {
+        // A log line counts once, whatever is asked for.
+        let repeats = self.checks.iter().any(|check| !matches!(check, Check::Log(_)));
+        let pauses = if repeats { self.successes.saturating_sub(1) } else { 0 };
+        self.interval.unwrap_or_default().saturating_mul(pauses).saturating_add(self.min_healthy)
+    }
+}
+
 /// A deadline that no candidate can keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the image's HEALTHCHECK first answers {} s after the start, and the gate's deadline is {} s: raise `health.deadline` \
-     or leave it out, or shorten the HEALTHCHECK's interval",
+    "the image's HEALTHCHECK first answers {} s after the start, and the gate's deadline is {} s",
     first_answer.as_secs_f64(),
     deadline.as_secs_f64()
 )]

@@ -118,6 +118,7 @@ impl AppSpec {
             options,
             adopt: self.adopt,
             made_elsewhere: None,
+            uncarried: Vec::new(),
         }
     }
 }
@@ -142,6 +143,9 @@ pub struct InstanceSpec {
     /// The runtime's id of the container, if bluegreen did not create it: as long as that exists, it is used again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made_elsewhere: Option<String>,
+    /// What somebody else made it with that the options have no word for: made again, it is without that. Only told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uncarried: Vec<String>,
 }
 
 impl InstanceSpec {

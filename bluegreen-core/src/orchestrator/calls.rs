@@ -1,6 +1,7 @@
 //! Every call on a port, each with its deadline. Nothing else in the orchestrator awaits the outside world.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{Cause, Orchestrator};
@@ -9,8 +10,8 @@ use crate::model::{
     Backend, Check, ImageRef, ImageSource, InstanceSpec, Miss, PinnedImage, ReceiptPolicy, RunOptions, Slot,
 };
 use crate::port::{
-    Asking, Client, Connection, Described, FileChange, Health, Holder, InFlight, Instance, InstanceId, Lease,
-    Proof, Queue, RuntimeError, Serving,
+    Asking, Client, Connection, Described, FileChange, Foreseen, Health, Holder, InFlight, Instance,
+    InstanceId, JournalError, Lease, Ownership, Proof, Queue, RuntimeError, Serving,
 };
 use crate::state::AppState;
 
@@ -45,6 +46,21 @@ impl Orchestrator {
         within(self.spec.limits.journal, "asking for a turn", call).await
     }
 
+    /// That no other journal of this host has this application on record, as far as its containers can be asked.
+    pub(super) async fn not_elsewhere(&self) -> Result<(), Cause> {
+        let marked = |owned: &Ownership| owned.recorded_in.clone();
+        let all = self.list().await.unwrap_or_default();
+        let places: std::collections::BTreeSet<String> =
+            all.iter().filter_map(|instance| instance.owned.as_ref().and_then(marked)).collect();
+        for place in places {
+            let call = self.ports.journal.is_elsewhere(&self.spec.name, &place);
+            if within(self.spec.limits.journal, "looking for another journal", call).await? {
+                return Err(JournalError::Elsewhere { place }.into());
+            }
+        }
+        Ok(())
+    }
+
     /// The other applications that something is on record of here, each with what it is.
     pub(super) async fn neighbours(&self) -> Result<Vec<AppState>, Cause> {
         let limit = self.spec.limits.journal;
@@ -70,6 +86,21 @@ impl Orchestrator {
     pub(super) async fn has_image(&self, image: &PinnedImage) -> Result<bool, Cause> {
         let call = self.ports.runtime.has_image(image);
         within(self.spec.limits.runtime, "looking for the image", call).await
+    }
+
+    pub(super) async fn foresee(
+        &self,
+        image: &PinnedImage,
+        options: &RunOptions,
+    ) -> Result<Option<Foreseen>, Cause> {
+        let call = self.ports.runtime.foresee(image, options);
+        within(self.spec.limits.runtime, "looking at the image", call).await
+    }
+
+    /// Where it listens inside; nowhere when that cannot be had, as it only explains another failure.
+    pub(super) async fn listens_on(&self, instance: &Instance) -> Vec<SocketAddr> {
+        let call = self.ports.runtime.listens_on(instance);
+        within(self.spec.limits.runtime, "looking where it listens", call).await.unwrap_or_default()
     }
 
     pub(super) async fn free_space(&self) -> Result<Option<u64>, Cause> {
@@ -128,9 +159,9 @@ impl Orchestrator {
         Ok(self.list().await?.into_iter().find(renamed))
     }
 
-    pub(super) async fn describe(&self, id: &InstanceId) -> Result<Option<Described>, Cause> {
-        within(self.spec.limits.runtime, "looking at how the container runs", self.ports.runtime.describe(id))
-            .await
+    pub(super) async fn describe(&self, id: &InstanceId, slot: &Slot) -> Result<Option<Described>, Cause> {
+        let call = self.ports.runtime.describe(id, slot);
+        within(self.spec.limits.runtime, "looking at how the container runs", call).await
     }
 
     pub(super) async fn list(&self) -> Result<Vec<Instance>, Cause> {

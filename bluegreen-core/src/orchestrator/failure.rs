@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{GateFailure, NoRollback, Orchestrator, ServingNow};
+use super::{CannotPass, GateFailure, NoRollback, Orchestrator, ServingNow};
 use crate::model::{AppName, DeploymentId, Misses, Receipt};
 use crate::plan::Step;
 use crate::port::{Holder, JournalError, ProbeError, ProxyError, RegistryError, RuntimeError};
@@ -78,6 +78,9 @@ pub enum Cause {
     /// The candidate did not become healthy.
     #[error(transparent)]
     Gate(#[from] Box<GateFailure>),
+    /// No candidate of this image could become healthy.
+    #[error(transparent)]
+    CannotPass(#[from] CannotPass),
     /// The candidate stopped after it had been healthy.
     #[error("the candidate {name} is {state}")]
     CandidateLost {
@@ -166,6 +169,7 @@ impl Cause {
             self,
             Self::Gate(_)
                 | Self::CandidateLost { .. }
+                | Self::CannotPass(_)
                 | Self::Probe(_)
                 | Self::Proxy(ProxyError::NotProven { .. })
         )

@@ -2,12 +2,13 @@
 //! attempt.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{Cause, Orchestrator};
+use super::{CannotPass, Cause, Orchestrator};
 use crate::event::Event;
 use crate::model::{Check, Slot};
 use crate::port::{Health, Instance, InstanceState, ProbeError};
@@ -40,11 +41,21 @@ pub struct GateFailure {
     pub checks: Vec<(Check, Result<(), String>)>,
     /// The answer that ended a healthy time before it was long enough.
     pub relapse: Option<String>,
+    /// Where it listens inside its container, when that is known and all of it is where nobody outside reaches it.
+    pub unreachable: Vec<SocketAddr>,
+}
+
+/// The addresses, when there are some and none of them is reached from outside the container.
+fn unreachable(listens_on: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    // The Engine's own name server listens there in each container of a network of the user's.
+    const ENGINES: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
+    let own: Vec<_> = listens_on.into_iter().filter(|at| at.ip() != ENGINES).collect();
+    if own.iter().all(|at| at.ip().is_loopback()) { own } else { Vec::new() }
 }
 
 impl fmt::Display for GateFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { candidate, state, died, deadline, checks, relapse } = self;
+        let Self { candidate, state, died, deadline, checks, relapse, unreachable } = self;
         if *died {
             write!(f, "the candidate {candidate} is {}", told(state))?;
         } else {
@@ -57,6 +68,14 @@ impl fmt::Display for GateFailure {
         }
         if let Some(relapse) = relapse {
             write!(f, "; it did not stay healthy: {relapse}")?;
+        }
+        if !unreachable.is_empty() {
+            let all: Vec<_> = unreachable.iter().map(ToString::to_string).collect();
+            write!(
+                f,
+                "; it listens on {} inside its container, where nobody outside reaches it",
+                all.join(", ")
+            )?;
         }
         Ok(())
     }
@@ -142,9 +161,9 @@ impl Orchestrator {
         let began = Instant::now();
         let deadline = policy
             .time_for(candidate.healthcheck.as_ref())
-            .map_err(|error| Cause::Probe(ProbeError::Impossible { reason: error.to_string() }))?;
+            .map_err(|error| Cause::CannotPass(CannotPass::TooLate(error)))?;
         let until = began + deadline;
-        let failure = |state: InstanceState, died| {
+        let failure = |state: InstanceState, died, unreachable| {
             let checks = policy.checks.iter().cloned().zip(board.read()).collect();
             let candidate = slot.name.to_string();
             Cause::from(Box::new(GateFailure {
@@ -154,21 +173,27 @@ impl Orchestrator {
                 deadline,
                 checks,
                 relapse: board.relapse(),
+                unreachable,
             }))
         };
         tokio::select! {
             biased;
             () = self.cancel.cancelled() => Err(Cause::Cancelled),
-            state = self.until_lost(slot, candidate) => Err(failure(state, true)),
+            state = self.until_lost(slot, candidate) => Err(failure(state, true, Vec::new())),
             outcome = self.until_healthy(candidate, until, &board) => {
                 outcome?;
                 // A candidate that answered and died in the same moment is not healthy.
                 match self.lost(slot, candidate).await? {
-                    Some(state) => Err(failure(state, true)),
+                    Some(state) => Err(failure(state, true, Vec::new())),
                     None => Ok(()),
                 }
             }
-            () = sleep_until(until) => Err(failure(InstanceState::Running, false)),
+            () = sleep_until(until) => {
+                // On the host's network it is not the container's own, and loopback is where nginx comes from.
+                let own_network = !candidate.ip.is_some_and(|ip| ip.is_loopback());
+                let listens_on = if own_network { self.listens_on(candidate).await } else { Vec::new() };
+                Err(failure(InstanceState::Running, false, unreachable(listens_on)))
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `mod` | the verbs: deploy, rollback, recover, retire |
 //! | `prepare` | look at the world and decide what to do, touching nothing; `plan` |
+//! | `foresight` | refuse what no candidate could pass, before it starts |
 //! | `status` | what serves, as clients see it |
 //! | `run` | carry the steps out, forward |
 //! | `gate`, `drain` | the two waits |
@@ -20,6 +21,7 @@
 mod calls;
 mod drain;
 mod failure;
+mod foresight;
 mod gate;
 mod history;
 mod log;
@@ -43,6 +45,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 pub use self::failure::{Aftermath, Cause, Failure};
+pub use self::foresight::CannotPass;
 pub use self::gate::GateFailure;
 pub use self::history::{History, RecordView};
 use self::log::Log;
@@ -200,7 +203,10 @@ impl Orchestrator {
 
     /// Takes the lock and settles what an earlier run left.
     async fn open(&self, activity: Activity, deployment: &DeploymentId) -> Result<Opened, Failure> {
+        // Who is refused for it must not even hold the lock for a moment. Two first deploys see it only behind the lock.
+        self.not_elsewhere().await.map_err(|cause| self.untouched(cause))?;
         let lease = self.lock(activity, deployment).await.map_err(|cause| self.untouched(cause))?;
+        self.not_elsewhere().await.map_err(|cause| self.untouched(cause))?;
         let mut log = Log::open(self).await.map_err(|cause| self.untouched(cause))?;
         let recovered = self.settle(&mut log).await?;
         Ok(Opened { _lease: lease, log, recovered })
@@ -225,6 +231,9 @@ impl Orchestrator {
             }
             Prepared::Run { candidate, previous, misdirected } => {
                 self.check_receipt().await.map_err(|cause| self.untouched(cause))?;
+                let checked = self.check_gate(&target.image, &target.options).await;
+                checked.map_err(|cause| self.untouched(cause))?;
+                self.warn_of_uncarried(&target, &candidate, observed);
                 let mut run = Deployment::new(self, target.verb, deployment, *candidate, previous);
                 run.misdirected = misdirected;
                 run.adopted = self.adopted(observed, &run).await.map_err(|cause| self.untouched(cause))?;

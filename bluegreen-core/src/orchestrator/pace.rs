@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::tally::Phase;
 use crate::model::{Miss, Rate, Slowdown};
 
 /// Of what the proxy lets through, this part is taken.
@@ -18,15 +19,18 @@ pub(super) struct Pace {
     interval: Duration,
     slowed: Option<Slowdown>,
     answers: u32,
+    /// Whether clients are known to be turned away here: by a limit, or as one was before the switch.
+    limited: bool,
 }
 
 impl Pace {
     pub(super) fn new(rate: Rate) -> Self {
-        Self { interval: rate.interval(), slowed: None, answers: 0 }
+        Self { interval: rate.interval(), slowed: None, answers: 0, limited: false }
     }
 
     /// Keeps to a share of what the proxy lets through a minute.
     pub(super) fn keep_below(&mut self, per_minute: u32) {
+        self.limited = true;
         let least = Duration::from_mins(1) * SHARE / per_minute.max(1);
         if self.interval < least {
             self.interval = least;
@@ -34,10 +38,20 @@ impl Pace {
         }
     }
 
-    /// Takes into account what a client was told. Turned away, it was one too many, whosever the others were.
-    pub(super) fn answered(&mut self, outcome: Result<u16, Miss>) {
+    /// Takes into account what a client was told that asked in this phase. Turned away, it was one too many, whosever the
+    /// others were.
+    ///
+    /// 429 says that by itself. 503, or no answer in time, may also be an outage: what the same pace did not lead to
+    /// before the switch, and no limit explains, is the candidate's own, and is counted as densely as all else.
+    pub(super) fn answered(&mut self, phase: Phase, outcome: Result<u16, Miss>) {
         self.answers = self.answers.saturating_add(1);
-        if matches!(outcome, Ok(429 | 503) | Err(Miss::Timeout)) {
+        let one_too_many = match outcome {
+            Ok(429) => true,
+            Ok(503) | Err(Miss::Timeout) => self.limited || phase == Phase::Before,
+            _ => false,
+        };
+        if one_too_many {
+            self.limited = true;
             self.interval = (self.interval * 4).clamp(BACK_OFF, FARTHEST.max(self.interval));
             self.slowed = Some(Slowdown::turned_away(self.interval));
         }
@@ -81,16 +95,38 @@ mod tests {
         let mut pace = Pace::new(Rate::default());
         for outcome in [Ok(200), Ok(404), Ok(502), Err(Miss::Refused)] {
             assert!(pace.is_one_by_one());
-            pace.answered(outcome);
+            pace.answered(Phase::Before, outcome);
         }
         assert_eq!(pace.interval(), Duration::from_millis(20));
         let seen: Vec<u64> = (0..4)
             .map(|_| {
-                pace.answered(Ok(429));
+                pace.answered(Phase::After, Ok(429));
                 pace.interval().as_secs()
             })
             .collect();
         assert_eq!(seen, [1, 4, 10, 10]);
         assert!(!pace.is_one_by_one() && pace.slowed().is_some());
+    }
+
+    #[test]
+    fn an_outage_since_the_switch_is_counted_as_densely_as_all_else_unless_a_limit_explains_it() {
+        let mut asked = Rate::default().interval();
+        let mut after = |limit: Option<u32>, before: Result<u16, Miss>, since: Result<u16, Miss>| {
+            let mut pace = Pace::new(Rate::default());
+            if let Some(limit) = limit {
+                pace.keep_below(limit);
+            }
+            pace.answered(Phase::Before, before);
+            asked = pace.interval();
+            pace.answered(Phase::During, since);
+            pace.answered(Phase::After, since);
+            pace.interval() > asked
+        };
+        for outage in [Ok(503), Err(Miss::Timeout)] {
+            assert!(!after(None, Ok(200), outage), "the candidate's own");
+            assert!(after(None, outage, outage), "it was so before the switch");
+            assert!(after(Some(60_000), Ok(200), outage), "a limit is in force");
+        }
+        assert!(!after(None, Ok(502), Ok(503)), "502 is no limit's answer");
     }
 }

@@ -136,12 +136,36 @@ impl Orchestrator {
         let Some(instance) = observed.instance(color).filter(|instance| instance.owned.is_none()) else {
             return Ok(None);
         };
-        let Some(found) = self.describe(&instance.id).await? else { return Ok(None) };
+        let slot = self.spec.slots.of(color);
+        let Some(found) = self.describe(&instance.id, slot).await? else { return Ok(None) };
+        if !found.uncarried.is_empty() {
+            self.warn(format!(
+                "{} was made with {}, which is not recorded: while it is kept, a rollback starts it again as it is; made                  again, it is without",
+                slot.name,
+                found.uncarried.join(", ")
+            ));
+        }
         // It has no deployment of its own. This name is a valid one wherever the run's is not too long for it.
         let before = DeploymentId::new(format!("before-{}", run.id)).unwrap_or_else(|_| run.id.clone());
         let mut spec = self.spec.instance_with(color, found.image, before, found.options);
         spec.made_elsewhere = Some(instance.id.as_str().to_owned());
+        spec.uncarried = found.uncarried;
         Ok(Some(Release::new(spec)))
+    }
+
+    /// Says what a release will be without that somebody else made and whose container is gone.
+    pub(super) fn warn_of_uncarried(&self, target: &Target, candidate: &Release, observed: &Observed) {
+        let Some(recorded) = target.recorded.as_ref().map(|recorded| &recorded.spec) else { return };
+        let is_there = observed
+            .instance(candidate.color())
+            .is_some_and(|found| recorded.made_elsewhere.as_deref() == Some(found.id.as_str()));
+        if !recorded.uncarried.is_empty() && !is_there {
+            self.warn(format!(
+                "{} is made again from what is recorded of it: without {}, which somebody else made it with",
+                candidate.spec.slot.name,
+                recorded.uncarried.join(", ")
+            ));
+        }
     }
 
     /// It serves already: prove it, and put right what does not agree.
@@ -194,6 +218,7 @@ impl Orchestrator {
     }
 
     async fn planned(&self, request: &Request) -> Result<PlanReport, Cause> {
+        self.not_elsewhere().await?;
         let state = super::Log::open(self).await?.state().clone();
         Self::not_superseded(&state, &request.deployment)?;
         let (image, observed) = tokio::join!(self.resolve(&request.image), self.examine());
@@ -202,6 +227,7 @@ impl Orchestrator {
             Prepared::Unchanged { release } => (release, None, true),
             Prepared::Run { candidate, previous, .. } => {
                 self.check_receipt().await?;
+                self.check_gate(&target.image, &target.options).await?;
                 (candidate, previous, false)
             }
         };

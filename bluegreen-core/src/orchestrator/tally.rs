@@ -135,7 +135,7 @@ impl Tally {
             // Before a first deployment there need be nobody to answer; whoever does, is seen.
             return;
         }
-        self.pace.answered(outcome);
+        self.pace.answered(sent.phase, outcome);
         let counts = &mut self.segments[phase as usize];
         counts.requests += 1;
         counts.failed += u64::from(miss.is_some());

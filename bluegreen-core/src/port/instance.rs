@@ -103,12 +103,31 @@ pub struct Described {
     pub image: PinnedImage,
     /// How.
     pub options: RunOptions,
+    /// What it was made with that the options have no word for, as the runtime's own command names it.
+    pub uncarried: Vec<String>,
 }
 
 impl Described {
     /// An image and how it is run.
     pub const fn new(image: PinnedImage, options: RunOptions) -> Self {
-        Self { image, options }
+        Self { image, options, uncarried: Vec::new() }
+    }
+}
+
+/// What is known of an instance before it is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Foreseen {
+    /// How its image's HEALTHCHECK is asked, if it has one.
+    pub healthcheck: Option<Healthcheck>,
+    /// The driver that its log goes to, when that keeps nothing that could be read.
+    pub unreadable_log: Option<String>,
+}
+
+impl Foreseen {
+    /// What its image and its options say.
+    pub const fn new(healthcheck: Option<Healthcheck>, unreadable_log: Option<String>) -> Self {
+        Self { healthcheck, unreadable_log }
     }
 }
 
@@ -126,6 +145,8 @@ pub struct Ownership {
     pub digest: Digest,
     /// The fingerprint of its description.
     pub fingerprint: Fingerprint,
+    /// The place of the journal that has it on record, where it says so.
+    pub recorded_in: Option<String>,
 }
 
 impl Ownership {
@@ -137,7 +158,7 @@ impl Ownership {
         digest: Digest,
         fingerprint: Fingerprint,
     ) -> Self {
-        Self { app, color, deployment, digest, fingerprint }
+        Self { app, color, deployment, digest, fingerprint, recorded_in: None }
     }
 }
 

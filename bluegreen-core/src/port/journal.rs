@@ -55,6 +55,14 @@ pub trait Journal: fmt::Debug + Send + Sync + 'static {
     ///
     /// See [`JournalError`].
     async fn enqueue(&self, app: &AppName, holder: &Holder) -> Result<(), JournalError>;
+
+    /// Whether `place`, as the mark of an instance names it, is another journal than this one, and one that has something
+    /// on record of the application. A place that is gone is nobody's.
+    ///
+    /// # Errors
+    ///
+    /// See [`JournalError`].
+    async fn is_elsewhere(&self, app: &AppName, place: &str) -> Result<bool, JournalError>;
 }
 
 /// Who is at work on an application, and who wants to be.
@@ -149,6 +157,14 @@ pub enum JournalError {
         directory: String,
         /// Whether it is there; otherwise it cannot be made.
         is_there: bool,
+    },
+    /// Another journal on this host has the application.
+    #[error(
+        "this application is on record in the state directory {place}, and not in the one that was given"
+    )]
+    Elsewhere {
+        /// Where.
+        place: String,
     },
     /// Something before the end cannot be trusted.
     #[error("{path} line {line}: {reason}")]

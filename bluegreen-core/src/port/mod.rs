@@ -19,7 +19,7 @@ mod runtime;
 use std::sync::Arc;
 
 pub use client::{Client, Connection};
-pub use instance::{Described, HealthStatus, Instance, InstanceId, InstanceState, Ownership};
+pub use instance::{Described, Foreseen, HealthStatus, Instance, InstanceId, InstanceState, Ownership};
 pub use journal::{Holder, Journal, JournalError, Lease, Queue};
 pub use probe::{Health, HealthProbe, ProbeError};
 pub use proxy::{

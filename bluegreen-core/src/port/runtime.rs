@@ -1,11 +1,12 @@
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
-use super::{BoxError, Credentials, Described, Instance, InstanceId};
-use crate::model::{AppName, InstanceName, InstanceSpec, PinnedImage};
+use super::{BoxError, Credentials, Described, Foreseen, Instance, InstanceId};
+use crate::model::{AppName, InstanceName, InstanceSpec, PinnedImage, RunOptions, Slot};
 
 /// Runs instances on this host.
 #[cfg_attr(feature = "testing", mockall::automock)]
@@ -31,6 +32,17 @@ pub trait ContainerRuntime: fmt::Debug + Send + Sync + 'static {
     ///
     /// See [`RuntimeError`].
     async fn has_image(&self, image: &PinnedImage) -> Result<bool, RuntimeError>;
+
+    /// What can be known of an instance of this image before it is made; `None` while the image is not on this host.
+    ///
+    /// # Errors
+    ///
+    /// See [`RuntimeError`].
+    async fn foresee(
+        &self,
+        image: &PinnedImage,
+        options: &RunOptions,
+    ) -> Result<Option<Foreseen>, RuntimeError>;
 
     /// How many bytes are free where images are kept; `None` when that cannot be known from here.
     ///
@@ -67,12 +79,20 @@ pub trait ContainerRuntime: fmt::Debug + Send + Sync + 'static {
     async fn find(&self, name: &InstanceName) -> Result<Option<Instance>, RuntimeError>;
 
     /// How an instance runs that bluegreen did not create, as far as our options can express it: what it takes to create it
-    /// again. `None` when it is gone.
+    /// again, and what that would lack. `None` when it is gone.
     ///
     /// # Errors
     ///
     /// See [`RuntimeError`].
-    async fn describe(&self, id: &InstanceId) -> Result<Option<Described>, RuntimeError>;
+    async fn describe(&self, id: &InstanceId, slot: &Slot) -> Result<Option<Described>, RuntimeError>;
+
+    /// The addresses inside it at which it accepts TCP connections; none where that cannot be seen from here, as when it
+    /// runs on another host or as somebody else.
+    ///
+    /// # Errors
+    ///
+    /// See [`RuntimeError`].
+    async fn listens_on(&self, instance: &Instance) -> Result<Vec<SocketAddr>, RuntimeError>;
 
     /// Sends the stop signal and waits until it has stopped, killing it after `grace` (the instance's own
     /// setting when `None`). Stopped already or gone is success.

@@ -1,7 +1,7 @@
 //! The ports as views of one [`World`].
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,12 +11,14 @@ use tokio::time::Instant;
 use super::client::FakeClient;
 use super::fault::{At, Fault, When};
 use super::world::{Container, Inner, World};
-use crate::model::{AppName, Backend, Check, Color, ImageRef, InstanceName, InstanceSpec, PinnedImage};
+use crate::model::{
+    AppName, Backend, Check, Color, ImageRef, InstanceName, InstanceSpec, PinnedImage, RunOptions, Slot,
+};
 use crate::plan::Step;
 use crate::port::{
     Asking, BoxError, Client, ContainerRuntime, Credentials, Described, ExecOutput, ExecUser, FileChange,
-    Health, HealthProbe, Holder, InFlight, Instance, InstanceId, Journal, JournalError, Lease, LineStream,
-    Ownership, ProbeError, Proof, Proxy, ProxyError, PullObserver, PullProgress, Queue, Registry,
+    Foreseen, Health, HealthProbe, Holder, InFlight, Instance, InstanceId, Journal, JournalError, Lease,
+    LineStream, Ownership, ProbeError, Proof, Proxy, ProxyError, PullObserver, PullProgress, Queue, Registry,
     RegistryError, RuntimeError, Serving,
 };
 use crate::state::{Entry, Record};
@@ -176,6 +178,19 @@ impl ContainerRuntime for Fake {
         found.await.map_err(runtime_failure)
     }
 
+    async fn foresee(
+        &self,
+        image: &PinnedImage,
+        options: &RunOptions,
+    ) -> Result<Option<Foreseen>, RuntimeError> {
+        let foreseen = self.call("runtime.foresee", image, |inner| {
+            let here = inner.images.contains(image.digest());
+            let unreadable = options.unreadable_log(None).map(str::to_owned);
+            here.then(|| Foreseen::new(inner.inside.healthchecks.get(image.digest()).copied(), unreadable))
+        });
+        foreseen.await.map_err(runtime_failure)
+    }
+
     async fn free_space(&self) -> Result<Option<u64>, RuntimeError> {
         self.call("runtime.free_space", &"", |inner| inner.free_space).await.map_err(runtime_failure)
     }
@@ -227,13 +242,23 @@ impl ContainerRuntime for Fake {
         found.await.map_err(runtime_failure)
     }
 
-    async fn describe(&self, id: &InstanceId) -> Result<Option<Described>, RuntimeError> {
+    async fn describe(&self, id: &InstanceId, _: &Slot) -> Result<Option<Described>, RuntimeError> {
         let described = self.call("runtime.describe", id, |inner| {
             let found = inner.containers.values().find(|container| container.id == id.as_str());
             let spec = found.and_then(|container| container.spec.as_ref());
-            spec.map(|spec| Described::new(spec.image.clone(), spec.options.clone()))
+            spec.map(|spec| {
+                let mut described = Described::new(spec.image.clone(), spec.options.clone());
+                described.uncarried.clone_from(&inner.inside.uncarried);
+                described
+            })
         });
         described.await.map_err(runtime_failure)
+    }
+
+    async fn listens_on(&self, instance: &Instance) -> Result<Vec<SocketAddr>, RuntimeError> {
+        let listens =
+            self.call("runtime.listens_on", &instance.name, |inner| inner.inside.listens_on.clone());
+        listens.await.map_err(runtime_failure)
     }
 
     async fn ensure_stopped(&self, id: &InstanceId, _grace: Option<Duration>) -> Result<(), RuntimeError> {
@@ -434,6 +459,10 @@ impl Journal for Fake {
             Queue::new(inner.holder.is_some(), inner.holder.clone(), inner.newest.clone())
         };
         self.call("journal.queue", app, look).await.map_err(journal_failure)
+    }
+
+    async fn is_elsewhere(&self, _: &AppName, _: &str) -> Result<bool, JournalError> {
+        Ok(false)
     }
 
     async fn enqueue(&self, app: &AppName, holder: &Holder) -> Result<(), JournalError> {

@@ -35,6 +35,7 @@ mod client;
 pub mod contract;
 mod fakes;
 mod fault;
+mod inside;
 mod observers;
 mod world;
 

@@ -38,6 +38,7 @@ pub(super) struct Inner {
     pub(super) registry: BTreeMap<String, Digest>,
     pub(super) health: BTreeMap<Digest, Health>,
     pub(super) images: BTreeSet<Digest>,
+    pub(super) inside: super::inside::Inside,
     pub(super) containers: BTreeMap<InstanceName, Container>,
     pub(super) made: u64,
     pub(super) proxy: Option<Color>,
@@ -92,8 +93,8 @@ impl Health {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Published {
-    world: World,
-    digest: Digest,
+    pub(super) world: World,
+    pub(super) digest: Digest,
 }
 
 impl Published {

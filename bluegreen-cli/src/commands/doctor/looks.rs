@@ -7,7 +7,7 @@ use std::time::Duration;
 use bluegreen_core::adapter::file::FileJournal;
 use bluegreen_core::adapter::nginx::Severity;
 use bluegreen_core::model::{Check, Color, ImageRef, ImageSource, Slot};
-use bluegreen_core::orchestrator::{Orchestrator, Status};
+use bluegreen_core::orchestrator::{CannotPass, Orchestrator, Status};
 use bluegreen_core::port::{Health, Instance, Ports, ProxyError, RegistryError};
 
 use super::{Finding, Level};
@@ -134,7 +134,7 @@ async fn engine(cx: &Context, target: &Target) -> Result<(Finding, Ports), Findi
 /// Whether the image is there to be had, and there is room for it.
 async fn pulled(target: &Target, image: Option<&ImageRef>, ports: &Ports) -> Vec<Finding> {
     let (image, is_here) = match image {
-        Some(image) => resolved(image, ports).await,
+        Some(image) => resolved(image, target, ports).await,
         None => {
             (Finding::skipped(IMAGE, "not checked: no image was given (--image, --image-definitions)"), false)
         }
@@ -143,7 +143,7 @@ async fn pulled(target: &Target, image: Option<&ImageRef>, ports: &Ports) -> Vec
 }
 
 /// What was found of the image, and whether it is on this host.
-async fn resolved(image: &ImageRef, ports: &Ports) -> (Finding, bool) {
+async fn resolved(image: &ImageRef, target: &Target, ports: &Ports) -> (Finding, bool) {
     let blocks = |error: &RegistryError| Finding::blocks(IMAGE, chain(error), explain::registry(error));
     let pinned = match ports.registry.resolve(image).await {
         Ok(pinned) => pinned,
@@ -157,7 +157,12 @@ async fn resolved(image: &ImageRef, ports: &Ports) -> (Finding, bool) {
             Err(error) => return (blocks(&error), false),
         }
     }
-    (Finding::fine(IMAGE, found), ports.runtime.has_image(&pinned).await.unwrap_or(false))
+    let foreseen = ports.runtime.foresee(&pinned, &target.app.spec.options).await.ok().flatten();
+    let is_here = foreseen.is_some();
+    match foreseen.and_then(|foreseen| CannotPass::find(&target.app.spec.gate, &foreseen)) {
+        Some(why) => (Finding::blocks(IMAGE, why.to_string(), explain::cannot_pass(&why)), is_here),
+        None => (Finding::fine(IMAGE, found), is_here),
+    }
 }
 
 async fn disk(target: &Target, is_here: bool, ports: &Ports) -> Finding {

@@ -282,6 +282,14 @@ impl<'f> Choice<'f> {
             port: container.ports.first().map(|(inside, ..)| *inside).or(container.exposed.first().copied()),
             ..Draft::default()
         };
+        if container.local_image && draft.image.is_some() {
+            draft.set(
+                "",
+                "pull",
+                quoted("missing"),
+                "it was built on this host: no registry is asked for it",
+            );
+        }
         if !container.mounts.is_empty() {
             draft.set(
                 "",

@@ -23,6 +23,8 @@ pub(super) mod label {
     pub(crate) const DIGEST: &str = "bluegreen.digest";
     pub(crate) const FINGERPRINT: &str = "bluegreen.fingerprint";
     pub(crate) const VERSION: &str = "bluegreen.version";
+    /// The state directory that has it on record. Not part of the fingerprint: what moves it restarts nothing.
+    pub(crate) const STATE: &str = "bluegreen.state";
 }
 
 /// What the Engine would take and mean something else by, or would repeat in an error together with a secret.
@@ -78,6 +80,13 @@ pub(super) fn body(spec: &InstanceSpec, image: String, networks: &[Attached]) ->
         }),
         ..ContainerCreateBody::default()
     }
+}
+
+/// The same, marked with the place of the journal that has it on record.
+pub(super) fn marked(mut body: ContainerCreateBody, state: Option<&str>) -> ContainerCreateBody {
+    let mark = state.map(|state| (label::STATE.to_owned(), state.to_owned()));
+    body.labels.get_or_insert_default().extend(mark);
+    body
 }
 
 fn host_config(options: &RunOptions) -> HostConfig {

@@ -14,6 +14,7 @@ pub(crate) fn spec() -> InstanceSpec {
         options: RunOptions::default(),
         adopt: false,
         made_elsewhere: None,
+        uncarried: Vec::new(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! From a container that somebody else made to our own description of it: what it takes to make it again.
 //!
-//! What we have no word for (devices, other published ports, a working directory) is not in it. As long as the container
-//! itself is there it is started again as it is, and nothing is lost.
+//! What we have no word for (devices, other published ports, a working directory) is only named (`uncarried`). As long as
+//! the container itself is there it is started again as it is, and nothing is lost.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use bollard::models::{
     ContainerInspectResponse, EndpointSettings, HostConfig, ImageConfig, MountPoint, RestartPolicyNameEnum,
 };
 
-use super::Docker;
+use super::{Docker, uncarried};
 use crate::model::{
-    Digest, ImageRef, Mount, NetworkAttachment, PinnedImage, RestartPolicy, RunOptions, Secret,
+    Digest, ImageRef, Mount, NetworkAttachment, PinnedImage, RestartPolicy, RunOptions, Secret, Slot,
 };
 use crate::port::{Described, RuntimeError};
 
 impl Docker {
-    pub(super) async fn description(&self, id: &str) -> Result<Option<Described>, RuntimeError> {
+    pub(super) async fn description(&self, id: &str, slot: &Slot) -> Result<Option<Described>, RuntimeError> {
         let Some(found) = self.inspect(id).await? else { return Ok(None) };
         let engine_id = found.image.clone().unwrap_or_default();
         let image = self.inspect_image(&engine_id).await?.unwrap_or_default();
@@ -38,7 +38,9 @@ impl Docker {
             let id = Digest::new(engine_id.as_str());
             named.pin_local(id.map_err(|error| unreadable(&error.to_string()))?)
         };
-        Ok(Some(describe(&found, image.config.as_ref(), pinned)))
+        let mut described = describe(&found, image.config.as_ref(), pinned);
+        described.uncarried = uncarried::options(&found, image.config.as_ref(), slot);
+        Ok(Some(described))
     }
 }
 

@@ -19,7 +19,9 @@ mod describe;
 mod disk;
 mod error;
 mod exec;
+mod foresee;
 mod image;
+mod listen;
 mod log;
 mod network;
 mod observe;
@@ -27,8 +29,10 @@ mod pull;
 mod registry;
 mod run;
 mod survey;
+mod uncarried;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,10 +48,10 @@ pub use registry::{DockerRegistry, LocalImages};
 pub use survey::{SeenContainer, SeenEndpoint, SeenNetwork};
 
 use self::error::Failure;
-use crate::model::{AppName, InstanceName, InstanceSpec, PinnedImage};
+use crate::model::{AppName, InstanceName, InstanceSpec, PinnedImage, RunOptions, Slot};
 use crate::port::{
-    ContainerRuntime, Credentials, Described, ExecOutput, ExecUser, Instance, InstanceId, LineStream,
-    PullObserver, RuntimeError,
+    ContainerRuntime, Credentials, Described, ExecOutput, ExecUser, Foreseen, Instance, InstanceId,
+    LineStream, PullObserver, RuntimeError,
 };
 
 /// Where the Engine is when nobody says otherwise.
@@ -71,6 +75,8 @@ const GREETING_WITHIN: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Docker {
     shared: Arc<Shared>,
+    /// The place of the journal, as what is made is marked with it.
+    state: Option<Arc<str>>,
 }
 
 struct Shared {
@@ -137,7 +143,15 @@ impl Docker {
     }
 
     fn new(client: bollard::Docker, address: String) -> Self {
-        Self { shared: Arc::new(Shared { client, address, greeted: OnceCell::new() }) }
+        Self { shared: Arc::new(Shared { client, address, greeted: OnceCell::new() }), state: None }
+    }
+
+    /// Marks each container that it makes with the place of the journal that has it on record, so that another journal
+    /// on this host is told of it.
+    #[must_use]
+    pub fn recorded_in(mut self, place: &str) -> Self {
+        self.state = Some(place.into());
+        self
     }
 
     /// Where this Engine is.
@@ -243,6 +257,14 @@ impl ContainerRuntime for Docker {
         self.is_here(image).await
     }
 
+    async fn foresee(
+        &self,
+        image: &PinnedImage,
+        options: &RunOptions,
+    ) -> Result<Option<Foreseen>, RuntimeError> {
+        self.foreseen(image, options).await
+    }
+
     async fn free_space(&self) -> Result<Option<u64>, RuntimeError> {
         Ok(self.disk_space().await?.map(|disk| disk.free))
     }
@@ -265,8 +287,12 @@ impl ContainerRuntime for Docker {
         Ok(found)
     }
 
-    async fn describe(&self, id: &InstanceId) -> Result<Option<Described>, RuntimeError> {
-        self.description(id.as_str()).await
+    async fn describe(&self, id: &InstanceId, slot: &Slot) -> Result<Option<Described>, RuntimeError> {
+        self.description(id.as_str(), slot).await
+    }
+
+    async fn listens_on(&self, instance: &Instance) -> Result<Vec<SocketAddr>, RuntimeError> {
+        Ok(self.listeners(instance))
     }
 
     async fn ensure_stopped(&self, id: &InstanceId, grace: Option<Duration>) -> Result<(), RuntimeError> {

@@ -157,13 +157,15 @@ fn first_network<'a>(
 
 fn ownership(labels: &HashMap<String, String>) -> Option<Ownership> {
     let get = |name: &str| labels.get(name).map(String::as_str);
-    Some(Ownership::new(
+    let mut owned = Ownership::new(
         get(label::APP)?.parse().ok()?,
         get(label::COLOR)?.parse().ok()?,
         get(label::DEPLOYMENT)?.parse().ok()?,
         get(label::DIGEST)?.parse().ok()?,
         Fingerprint::from_label(get(label::FINGERPRINT)?),
-    ))
+    );
+    owned.recorded_in = get(label::STATE).map(str::to_owned);
+    Some(owned)
 }
 
 fn state(state: Option<&ContainerState>) -> InstanceState {
@@ -186,7 +188,7 @@ fn state(state: Option<&ContainerState>) -> InstanceState {
 }
 
 /// Zero and unset are Docker's defaults.
-fn healthcheck(config: &HealthConfig) -> Option<Healthcheck> {
+pub(super) fn healthcheck(config: &HealthConfig) -> Option<Healthcheck> {
     let test = config.test.as_ref().and_then(|test| test.first())?;
     if test == "NONE" {
         return None;

@@ -148,7 +148,7 @@ impl Docker {
         let first = networks.first().map_or("bridge", |first| &first.wanted.name);
         let options = CreateContainerOptions { name: Some(spec.slot.name.to_string()), ..Default::default() };
         let create_from = async |image: String| {
-            let body = create::body(spec, image, &networks);
+            let body = create::marked(create::body(spec, image, &networks), self.state.as_deref());
             let engine = self.engine().await?;
             let made = network::settled(|| engine.create_container(Some(options.clone()), body.clone()));
             made.await.map_err(|failure| failure.run("making the container", spec, first, self.address()))

@@ -17,6 +17,8 @@ pub struct SeenContainer {
     pub name: String,
     /// The image, as it was named.
     pub image: String,
+    /// Whether its image is on this host only: it came from no registry.
+    pub local_image: bool,
     /// Its first process; none when it does not run.
     pub pid: Option<u32>,
     /// Its labels.
@@ -127,6 +129,7 @@ fn container(found: &ContainerInspectResponse, image: Option<&ImageInspect>) -> 
     SeenContainer {
         name: found.name.clone().unwrap_or_default().trim_start_matches('/').to_owned(),
         image: config.image.clone().unwrap_or_default(),
+        local_image: image.is_some_and(|image| image.repo_digests.iter().flatten().next().is_none()),
         pid: state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0),
         labels: config.labels.unwrap_or_default().into_iter().collect(),
         networks: endpoints(found, host.network_mode.as_deref().unwrap_or_default()),

@@ -14,6 +14,7 @@ mod beside;
 mod format;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
+mod host;
 mod lock;
 mod room;
 mod share;
@@ -46,6 +47,8 @@ use share::{Share, refused};
 #[derive(Debug, Clone)]
 pub struct FileJournal {
     directory: PathBuf,
+    /// The runtime that it is about, for what is one for the host.
+    runtime: Option<String>,
     ends: Arc<Mutex<HashMap<AppName, End>>>,
 }
 
@@ -59,7 +62,15 @@ struct End {
 impl FileJournal {
     /// A journal in `directory`, which is made when it is first needed.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into(), ends: Arc::default() }
+        Self { directory: directory.into(), runtime: None, ends: Arc::default() }
+    }
+
+    /// The same for applications that run at this address: its lock is then one with that of every other journal of this
+    /// host that is about the same, wherever it is.
+    #[must_use]
+    pub fn of_runtime(mut self, address: impl Into<String>) -> Self {
+        self.runtime = Some(address.into());
+        self
     }
 
     /// Where an application's journal lies.
@@ -156,7 +167,12 @@ impl FileJournal {
 impl Journal for FileJournal {
     async fn lock(&self, app: &AppName, holder: &Holder) -> Result<Lease, JournalError> {
         let holder = holder.clone();
-        self.blocking(app, move |journal, app| lock::take(&journal.directory, app, &holder)).await
+        self.blocking(app, move |journal, app| {
+            let lease = lock::take(&journal.directory, app, &holder)?;
+            let Some(runtime) = &journal.runtime else { return Ok(lease) };
+            Ok(Lease::new((lease, host::take(runtime, app)?)))
+        })
+        .await
     }
 
     async fn append(&self, app: &AppName, record: &Record) -> Result<(), JournalError> {
@@ -181,6 +197,11 @@ impl Journal for FileJournal {
     async fn enqueue(&self, app: &AppName, holder: &Holder) -> Result<(), JournalError> {
         let holder = holder.clone();
         self.blocking(app, move |journal, app| lock::enqueue(&journal.directory, app, &holder)).await
+    }
+
+    async fn is_elsewhere(&self, app: &AppName, place: &str) -> Result<bool, JournalError> {
+        let other = PathBuf::from(place);
+        self.blocking(app, move |journal, app| Ok(host::is_elsewhere(&journal.directory, &other, app))).await
     }
 }
 

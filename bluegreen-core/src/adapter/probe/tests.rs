@@ -2,7 +2,7 @@
 #![cfg(feature = "testing")]
 
 use std::future::Future;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use futures_util::{StreamExt as _, stream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -392,8 +392,8 @@ async fn command_is_judged_by_its_exit_code() {
 /// A runtime that never answers: mocks answer at once, so this one is written out.
 mod stuck {
     use super::*;
-    use crate::model::{AppName, InstanceSpec, PinnedImage};
-    use crate::port::{Credentials, Described, PullObserver};
+    use crate::model::{AppName, InstanceSpec, PinnedImage, RunOptions, Slot};
+    use crate::port::{Credentials, Described, Foreseen, PullObserver};
 
     #[derive(Debug)]
     struct Stuck;
@@ -411,6 +411,12 @@ mod stuck {
         async fn has_image(&self, _: &PinnedImage) -> Result<bool, RuntimeError> {
             std::future::pending().await
         }
+        async fn foresee(&self, _: &PinnedImage, _: &RunOptions) -> Result<Option<Foreseen>, RuntimeError> {
+            std::future::pending().await
+        }
+        async fn listens_on(&self, _: &Instance) -> Result<Vec<SocketAddr>, RuntimeError> {
+            std::future::pending().await
+        }
         async fn free_space(&self) -> Result<Option<u64>, RuntimeError> {
             std::future::pending().await
         }
@@ -423,7 +429,7 @@ mod stuck {
         async fn find(&self, _: &InstanceName) -> Result<Option<Instance>, RuntimeError> {
             std::future::pending().await
         }
-        async fn describe(&self, _: &InstanceId) -> Result<Option<Described>, RuntimeError> {
+        async fn describe(&self, _: &InstanceId, _: &Slot) -> Result<Option<Described>, RuntimeError> {
             std::future::pending().await
         }
         async fn ensure_stopped(&self, _: &InstanceId, _: Option<Duration>) -> Result<(), RuntimeError> {

@@ -99,6 +99,10 @@ impl Journal for Flawed {
     async fn enqueue(&self, app: &AppName, holder: &Holder) -> Result<(), JournalError> {
         if self.flaw == "never hears" { Ok(()) } else { self.good.enqueue(app, holder).await }
     }
+
+    async fn is_elsewhere(&self, app: &AppName, place: &str) -> Result<bool, JournalError> {
+        self.good.is_elsewhere(app, place).await
+    }
 }
 
 #[tokio::test(start_paused = true)]
