@@ -308,7 +308,7 @@ impl AppState {
     fn apply(&mut self, entry: &Entry) -> Result<(), &'static str> {
         if let Record::Begun { deployment, verb, candidate, previous, adopted, .. } = &entry.record {
             if self.open().is_some() {
-                return Err("a run begins while another is not settled");
+                return Err("a run begins while another is unfinished");
             }
             self.retiring = None;
             self.runs.push(Run {
@@ -334,7 +334,7 @@ impl AppState {
         }
         if let Record::Retiring { color } = entry.record {
             if self.open().is_some() {
-                return Err("what was kept running is stopped while a run is not settled");
+                return Err("what was kept running is stopped while a run is unfinished");
             }
             self.retiring = Some(color);
             return Ok(());

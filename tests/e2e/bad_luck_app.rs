@@ -6,7 +6,7 @@ use crate::luck::Running;
 use crate::stage::{Kind, Stage};
 
 const DIED: &str = "to do: it did not stay up";
-const SLOW: &str = "to do: is it only slow? then raise `deadline`";
+const SLOW: &str = "to do: if it is only slow, raise `deadline`";
 const LAST_LINES: &str = "the candidate's last log lines:";
 
 #[test]

@@ -118,7 +118,7 @@ fn credentials_that_aws_does_not_know_are_not_taken_for_missing_ones() {
         stage.through(&api, &["deploy", "--image", &v1.uri]).expect(10).says(&[
             "was denied",
             cause,
-            "to do: let the role or user pull",
+            "to do: allow the role or user to pull",
         ]);
         assert_eq!(api.count("BatchGetImage"), 1);
     }
@@ -136,7 +136,7 @@ fn an_api_that_takes_the_question_and_never_answers_is_given_up() {
     ran.expect(10).says(&[
         "trying 3 more times",
         "cannot be reached",
-        "to do: check this host's way to the registry",
+        "to do: check the network between this host and the registry",
     ]);
     assert!(took > Duration::from_secs(5) && took < Duration::from_secs(45), "{took:?}");
     assert!(api.count("BatchGetImage") >= 3, "a lost packet must not decide");

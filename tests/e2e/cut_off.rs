@@ -74,7 +74,7 @@ fn a_registry_that_is_cut_off_for_good_in_the_middle_of_a_layer_fails_the_pull_a
     ran.expect(20).says(&[
         "pull failed",
         "serving now: blue",
-        "to do: check this host's way to the registry",
+        "to do: check the network between this host and the registry",
     ]);
     assert_eq!(line.relay.cuts(), 1, "then this test tests nothing");
     assert_eq!(containers(), before, "something is left");

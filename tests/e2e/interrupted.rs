@@ -272,7 +272,7 @@ fn a_codedeploy_hook_takes_the_deploy_back_within_its_own_limit_and_needs_no_sig
             "this hook may take 20 s",
             "serving now: blue",
             "app:v1",
-            "to do: if it only needs longer, raise `timeout`",
+            "to do: if it only needs more time, raise this hook's `timeout`",
         ]);
         assert!(!ran.err.contains("SIGTERM"), "{}", ran.err);
         assert_eq!(stage.containers(&[]), [stage.place("blue")], "the candidate is left");

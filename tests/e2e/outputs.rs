@@ -64,7 +64,7 @@ fn a_deployment_of_the_hook_is_one_deployment_however_often_it_is_done() {
     // A late repetition of the first must not undo the second.
     let before = stage.world();
     let late = stage.watched(&["v3"], || hook(&v2, "d-AAA").expect(10));
-    late.says(&["d-AAA was done before and d-BBB has replaced it since", "use a new --deployment-id"]);
+    late.says(&["d-AAA was completed before, and d-BBB has replaced it since", "use a new --deployment-id"]);
     assert_eq!(stage.world(), before, "something was touched");
     stage.serves("v3");
     hook(&v3, "not an id")

@@ -205,7 +205,7 @@ fn a_registry_that_is_down_is_tried_again_and_then_given_up() {
         "the registry of",
         "cannot be reached",
         "serving now: blue",
-        "to do: check this host's way to the registry",
+        "to do: check the network between this host and the registry",
     ]);
     assert_eq!(ran.err.matches("trying 3 more times").count(), 1, "it is said once: {}", ran.err);
     assert_eq!(api.count("GetAuthorizationToken"), 4, "each attempt has a token of its own");
@@ -241,7 +241,7 @@ fn an_ecr_api_that_is_not_there_is_tried_again_and_nothing_is_touched() {
         "trying 3 more times",
         "cannot be reached",
         "BatchGetImage of the ECR API in ap-northeast-2",
-        "to do: check this host's way to the registry",
+        "to do: check the network between this host and the registry",
     ]);
     stage.only_v1_serves();
 }

@@ -80,7 +80,7 @@ fn bluegreen_follows_the_script_goes_back_and_the_script_can_follow_again() {
     machine.serves("v1");
     assert_eq!((machine.ports().as_str(), id()), ("4000:3000", made_by_script));
     let unknown = machine.verb("rollback").expect(10);
-    let unknown = unknown.says(&["there is no earlier release to roll back to", "next: bluegreen rollback"]);
+    let unknown = unknown.says(&["there is no earlier release to roll back to", "next: bluegreen status"]);
     assert!(
         unknown.err.contains("--state-dir"),
         "the next command looks at the same journal: {}",

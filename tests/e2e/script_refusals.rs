@@ -135,7 +135,7 @@ fn an_nginx_that_is_not_there_or_not_running_is_refused_with_what_to_do() {
     let before = machine.untouched();
     machine.deploy(&image).expect(10).says(&[
         "the proxy is not running: container nginx is exited",
-        "to do: start nginx; when it does not stay up, docker logs nginx tells why",
+        "to do: start nginx; if it does not stay up, docker logs nginx shows why",
     ]);
     assert_eq!(machine.untouched(), before);
     // As it is after a reboot: nginx cannot start because the container that its file names is not there.

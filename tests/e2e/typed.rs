@@ -238,16 +238,6 @@ fn what_to_type_helps_whatever_has_become_of_nginx() {
     stage.nginx.write_conf("site.conf", &server).expect("the site");
     stage.nginx.reload().expect("a reload");
     installs();
-    // It leads to another application, as it seems: only a person knows that it is this one, and says so by its line.
-    let server = format!(
-        "server {{ listen @PORT@; location / {{ proxy_pass http://127.0.0.1:{}; }} }}\n",
-        free_port()
-    );
-    stage.nginx.write_conf("site.conf", &server).expect("the site");
-    stage.nginx.reload().expect("a reload");
-    helps(&stage, &["nginx", "check"], 10, "bluegreen nginx install ").says(&["installed"]);
-    stage.bluegreen(&["nginx", "check"]).expect(0);
-    stage.serves("v1");
     // A file of ours is not what it was.
     let ours = stage.nginx.conf_dir().join(format!("bluegreen/{}.color", stage.app));
     let text = std::fs::read_to_string(&ours).expect("our file");
@@ -267,6 +257,17 @@ fn what_to_type_helps_whatever_has_become_of_nginx() {
     stage.serves("v1");
     stage.bluegreen(&deploy).expect(0);
     stage.serves("v2");
+
+    // It leads to another application, as it seems: only a person knows that it is this one, and says so by its line.
+    let server = format!(
+        "server {{ listen @PORT@; location / {{ proxy_pass http://127.0.0.1:{}; }} }}\n",
+        free_port()
+    );
+    stage.nginx.write_conf("site.conf", &server).expect("the site");
+    stage.nginx.reload().expect("a reload");
+    helps(&stage, &["nginx", "check"], 10, "bluegreen nginx install ").says(&["installed"]);
+    // Requests go on to where that line led until the next deploy: an install changes nothing that is seen.
+    stage.bluegreen(&["nginx", "check"]).expect(0);
 }
 
 #[test]

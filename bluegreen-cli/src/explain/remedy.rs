@@ -79,8 +79,8 @@ fn gate(failure: &GateFailure) -> Next {
     }
     let longer = duration::format(failure.deadline.saturating_mul(2));
     Next::todo(format!(
-        "is it only slow? then raise `deadline` in [health], to {longer}; does it listen on 127.0.0.1 inside its \
-         container? then have it listen on 0.0.0.0, where nginx reaches it; otherwise mend what the checks say of it"
+        "if it is only slow, raise `deadline` in [health] to {longer}; if it listens on 127.0.0.1 inside its container, \
+         make it listen on 0.0.0.0, where nginx reaches it; otherwise fix what the checks report"
     ))
 }
 

@@ -253,13 +253,13 @@ pub enum Miss {
 impl fmt::Display for Miss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Refused => "nobody accepted the connection",
+            Self::Refused => "connection refused",
             Self::Reset => "the connection was reset",
             Self::Eof => "the connection ended before a complete answer",
             Self::Timeout => "it took too long",
             Self::ServerError => "a 5xx",
             Self::OtherStatus => "a 4xx that was not there before",
-            Self::Other => "no valid answer",
+            Self::Other => "invalid answer",
         })
     }
 }

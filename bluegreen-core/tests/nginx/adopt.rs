@@ -106,7 +106,7 @@ async fn where_it_cannot_be_sure_the_line_is_a_persons() {
     let planned = proxy.installation(&rig.app).await.unwrap();
     let UserLine::ByHand { reason, candidates } = &planned.user_line else { panic!("{planned:?}") };
     assert!(
-        reason.contains("no proxy_pass goes to") && candidates.len() == 1 && candidates[0].line == 5,
+        reason.contains("no proxy_pass leads to") && candidates.len() == 1 && candidates[0].line == 5,
         "{planned:?}"
     );
     let found = proxy.examine(&rig.app).await.unwrap();

@@ -231,7 +231,7 @@ impl<'f> Choice<'f> {
                                 "nothing that bluegreen knows of listens at {}:{}",
                                 target.0, target.1
                             );
-                            let todo = "what listens there is no container: build an image of it, then run init again";
+                            let todo = "what listens there is not a container: build an image of it, then run init again";
                             self.leave(&at, &pass.directive, why, todo);
                         }
                         continue;

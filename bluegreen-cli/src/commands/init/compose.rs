@@ -111,7 +111,7 @@ pub(super) fn read(source: &Source) -> Described {
             described.left.push(Left::new(
                 at,
                 format!("service {name}"),
-                format!("{image} is no application of yours"),
+                format!("{image} is not one of your applications"),
                 "it stays with Compose",
             ));
             continue;
@@ -197,7 +197,7 @@ impl Service<'_> {
         for item in node.get("ports").map(Node::items).unwrap_or_default() {
             match port(item, self.source) {
                 Some(port) => found.push((item.clone(), port)),
-                None => self.leave(item, "ports", format!("{} is no single TCP port", item.shown()), ""),
+                None => self.leave(item, "ports", format!("{} is not a single TCP port", item.shown()), ""),
             }
         }
         for (index, (item, (inside, outside, open))) in found.into_iter().enumerate() {
@@ -298,7 +298,7 @@ impl Service<'_> {
                 self.leave(
                     item,
                     "volumes",
-                    format!("{from} is no absolute path and no volume's name"),
+                    format!("{from} is neither an absolute path nor a volume's name"),
                     "write it out",
                 );
             }
@@ -324,7 +324,7 @@ impl Service<'_> {
         if let Some(mode) = node.get("network_mode") {
             if mode.is("host") {
                 self.draft.set("", "network", quoted("host"), "");
-                let why = "both colours run at once, so each is told its own port in the variable PORT";
+                let why = "both colours run at once, so each gets its own port in the variable PORT";
                 self.leave(mode, "network_mode", why, "let the application listen there");
             } else {
                 self.leave(

@@ -11,7 +11,7 @@ impl Service<'_> {
         if let Some(memory) = memory {
             match memory.text().and_then(size) {
                 Some(size) => self.draft.set("", "memory", quoted(&size), ""),
-                None => self.leave(memory, "memory", format!("{} is no size", memory.shown()), ""),
+                None => self.leave(memory, "memory", format!("{} is not a size", memory.shown()), ""),
             }
         }
         if let Some(cpus) = node.get("cpus").or_else(|| limits?.get("cpus")).and_then(Node::number::<f64>) {

@@ -16,7 +16,7 @@ const ELSEWHERE: [(&str, &str, &str); 15] = [
     ("accessories", "bluegreen does not run them", "keep them running as they are: docker ps"),
     ("ssh", "bluegreen runs on the host itself", ""),
     ("sshkit", "bluegreen runs on the host itself", ""),
-    ("boot", "one host has nobody to wait for", ""),
+    ("boot", "with one host there is nothing to wait for", ""),
     ("aliases", "they are Kamal's own commands", ""),
     ("asset_path", "the assets of the previous release are not kept", "serve them from a place of their own"),
     ("logging", "is not carried over", "see `log`"),
@@ -284,7 +284,7 @@ impl Kamal<'_> {
                 None => self.leave(
                     item,
                     "volumes",
-                    format!("{} is no absolute path and no volume's name", item.shown()),
+                    format!("{} is neither an absolute path nor a volume's name", item.shown()),
                     "write it out",
                 ),
             }

@@ -129,7 +129,7 @@ fn application(source: &Source, node: &Node, draft: &mut Draft, left: &mut Vec<L
                 quoted(&size),
                 "max_memory_restart; here it is a limit, and who exceeds it is killed",
             ),
-            None => leave(memory, "max_memory_restart", "it is no size", "set `memory`"),
+            None => leave(memory, "max_memory_restart", "it is not a size", "set `memory`"),
         }
     }
     if let Some(kill) = node.get("kill_timeout").and_then(Node::text).and_then(|text| seconds(text, "ms")) {

@@ -221,7 +221,7 @@ impl Docker {
         let found = self.inspect(id).await?.as_ref().and_then(observe::instance);
         found.ok_or_else(|| RuntimeError::Other {
             operation: "looking at the container",
-            source: "somebody removed it in the meantime".into(),
+            source: "it was removed in the meantime".into(),
         })
     }
 

@@ -265,10 +265,10 @@ mod tests {
     #[test]
     fn whatever_else_is_left_to_a_person_with_the_reason() {
         for (lines, expected) in [
-            ("proxy_pass http://127.0.0.1:3001;", "no proxy_pass goes to"),
-            ("proxy_pass https://127.0.0.1:3000;", "no proxy_pass goes to"),
-            ("set $u http://127.0.0.1:3000; proxy_pass $u;", "no proxy_pass goes to"),
-            ("return 204;", "no proxy_pass goes to"),
+            ("proxy_pass http://127.0.0.1:3001;", "no proxy_pass leads to"),
+            ("proxy_pass https://127.0.0.1:3000;", "no proxy_pass leads to"),
+            ("set $u http://127.0.0.1:3000; proxy_pass $u;", "no proxy_pass leads to"),
+            ("return 204;", "no proxy_pass leads to"),
         ] {
             let found = location(lines);
             assert!(found.starts_with("unsure: ") && found.contains(expected), "{lines}: {found}");

@@ -136,7 +136,7 @@ impl Reader {
         let file = self.open(path.as_bytes(), OFlags::RDONLY | OFlags::NONBLOCK)?;
         self.look(file.as_fd())?;
         if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
-            return Err(io::Error::other("it is no file"));
+            return Err(io::Error::other("it is not a regular file"));
         }
         let mut bytes = Vec::new();
         File::from(file).take(MOST_BYTES + 1).read_to_end(&mut bytes)?;

@@ -345,8 +345,8 @@ impl Live<'_> {
             let name = upstream.arg(0).unwrap_or_default();
             if (says("keepalive") || version >= KEEPS) && !says("keepalive_timeout") {
                 let found = format!(
-                    "upstream {name} keeps idle connections to the application for 60 s, which cannot be told from \
-                     requests in flight: a drain would wait for them"
+                    "upstream {name} keeps idle connections to the application for 60 s, which cannot be \
+                     distinguished from requests in flight: a drain would wait for them"
                 );
                 let change = "remove it if nothing uses it any more, or add `keepalive_timeout 2s;` to it";
                 let finding = Finding::new(Severity::Weakens, "upstream-keepalive", found, change);

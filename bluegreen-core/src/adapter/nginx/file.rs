@@ -37,7 +37,7 @@ impl UserFile {
         // The time first: a change in between then counts as later than what was read.
         let meta = fs::metadata(&path).map_err(missing)?;
         if !meta.is_file() {
-            return Err(unrecognized(&path, "it is no file", NAMES_US));
+            return Err(unrecognized(&path, "it is not a regular file", NAMES_US));
         }
         let bytes = fs::read(&path).map_err(missing)?;
         let changed = meta.modified().map_err(other("read nginx's file"))?;

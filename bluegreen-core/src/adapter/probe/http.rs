@@ -57,7 +57,7 @@ fn reason(error: &HttpError) -> String {
         HttpError::Broken(broken) => match io_error(broken) {
             Some(error) => super::connection_reason(error),
             None if broken.is_incomplete_message() => "connection closed before a complete answer".to_owned(),
-            None => format!("no valid HTTP answer: {broken}"),
+            None => format!("invalid HTTP answer: {broken}"),
         },
         HttpError::Unsendable(_) => error.to_string(),
     }

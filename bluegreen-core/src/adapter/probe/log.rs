@@ -31,10 +31,11 @@ pub(super) async fn probe(
     };
     match tokio::time::timeout(within, found).await {
         Ok(Ok(Some(Some(now)))) if now.id == target.id && now.is_running() => Ok(Health::Healthy),
-        Ok(Ok(Some(Some(now)))) if now.id == target.id => {
-            Ok(Health::unhealthy(format!("{pattern} came, but it is no longer running: {}", now.state)))
-        }
-        Ok(Ok(Some(_))) => Ok(Health::unhealthy(format!("{pattern} came, but the container is gone"))),
+        Ok(Ok(Some(Some(now)))) if now.id == target.id => Ok(Health::unhealthy(format!(
+            "{pattern} was logged, but the container is no longer running: {}",
+            now.state
+        ))),
+        Ok(Ok(Some(_))) => Ok(Health::unhealthy(format!("{pattern} was logged, but the container is gone"))),
         // It ends when the instance does: waiting longer helps nobody.
         Ok(Ok(None)) => {
             Ok(Health::unhealthy(format!("the log ended after {seen} lines and {pattern} was in none")))

@@ -22,7 +22,7 @@ impl Pattern {
         Regex::new(&pattern.pattern).map(Self::Regex).map_err(|error| ProbeError::Impossible {
             // The crate's message repeats the pattern and points into it, over many lines; the last says why.
             reason: format!(
-                "{:?} is no regular expression: {}",
+                "{:?} is not a regular expression: {}",
                 pattern.pattern,
                 super::last_line(&error.to_string())
             ),

@@ -181,7 +181,7 @@ async fn http_says_how_an_application_failed_to_answer() {
     }
     let port = answering("SSH-2.0-OpenSSH_9.2\r\n").await;
     let reason = reason(ask(Check::Http(get(port)), WITHIN).await);
-    assert!(reason.starts_with("no valid HTTP answer"), "{reason}");
+    assert!(reason.starts_with("invalid HTTP answer"), "{reason}");
 }
 
 /// Closes a connection so that the peer sees a reset and not an end.
@@ -208,7 +208,7 @@ async fn what_can_never_work_is_impossible() {
     check.body = Some(LogPattern::regex("(unclosed"));
     assert_eq!(
         impossible(ask(Check::Http(check), WITHIN).await),
-        "\"(unclosed\" is no regular expression: error: unclosed group"
+        "\"(unclosed\" is not a regular expression: error: unclosed group"
     );
     impossible(ask(Check::Log(LogPattern::regex("[")), WITHIN).await);
     impossible(ask(Check::Command { command: Vec::new() }, WITHIN).await);
@@ -319,9 +319,9 @@ async fn log_does_not_take_the_word_of_the_dead() {
     };
     let other = Instance { id: InstanceId::new("other"), ..instance() };
     for (now, said) in [
-        (Some(died), "\"ready\" came, but it is no longer running: exited with code 1"),
-        (Some(other), "\"ready\" came, but the container is gone"),
-        (None, "\"ready\" came, but the container is gone"),
+        (Some(died), "\"ready\" was logged, but the container is no longer running: exited with code 1"),
+        (Some(other), "\"ready\" was logged, but the container is gone"),
+        (None, "\"ready\" was logged, but the container is gone"),
     ] {
         let probes = printing_by(&["ready"], true, now);
         assert_eq!(reason(look(&probes, LogPattern::text("ready")).await), said);
