@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use bluegreen_core::adapter::nginx::{
-    ChosenLine, Examination, Finding, Installation, LineChange, Nginx, UserLine,
+    ChosenLine, Examination, Finding, Installation, LineChange, Nginx, Severity, UserLine,
 };
 use bluegreen_core::port::{FileChange, Holder, Journal as _, Lease, ProxyError};
 use bluegreen_core::state::Activity;
@@ -215,7 +215,7 @@ pub(super) fn checked(target: &Target, found: &Examination) -> Verdict {
         verdict.exit = Exit::Refused;
         let first = found.findings.first().map_or("", |finding| finding.change.as_str());
         let by_us =
-            found.findings.iter().any(|finding| finding.change.starts_with("bluegreen nginx install"));
+            found.findings.iter().any(|finding| finding.by_install && finding.severity == Severity::Blocks);
         verdict.next = Some(if by_us && !rewrite { target.run("nginx install") } else { Next::todo(first) });
     } else if rewrite {
         verdict.next = Some(Next::todo("nothing; `mode = \"live\"` in [nginx] loses no request at a switch"));

@@ -63,6 +63,8 @@ pub struct Finding {
     pub found: String,
     /// What to change.
     pub change: String,
+    /// Whether an install changes it.
+    pub by_install: bool,
 }
 
 impl Finding {
@@ -72,7 +74,12 @@ impl Finding {
         found: impl Into<String>,
         change: impl Into<String>,
     ) -> Self {
-        Self { severity, code, place: None, found: found.into(), change: change.into() }
+        Self { severity, code, place: None, found: found.into(), change: change.into(), by_install: false }
+    }
+
+    fn by_install(mut self) -> Self {
+        self.by_install = true;
+        self
     }
 
     fn at(mut self, place: impl Into<String>) -> Self {
@@ -212,10 +219,10 @@ impl Live<'_> {
             findings.push(Finding::new(Severity::Blocks, "directory", found, change).at(self.main(&dump)));
         } else if let Some(change) = self.changes(&rendered)?.first() {
             let found = format!("the files are not installed: an install would {}", change.summary);
-            findings.push(Finding::new(Severity::Blocks, "files", found, INSTALL));
+            findings.push(Finding::new(Severity::Blocks, "files", found, INSTALL).by_install());
         } else if self.generation().await.as_ref() != Some(&rendered.generation) {
             let found = "the files are there, and nginx has not loaded them";
-            findings.push(Finding::new(Severity::Blocks, "reload", found, INSTALL));
+            findings.push(Finding::new(Severity::Blocks, "reload", found, INSTALL).by_install());
         }
         self.line(&dump, &mut findings).await?;
         self.beside(&dump, version, &mut findings);
@@ -244,7 +251,7 @@ impl Live<'_> {
                     let found = format!("`{}` goes to the application past the live switch", line.from);
                     let change = format!("{INSTALL} makes it `{}`", line.to);
                     let at = format!("{}:{}", line.path, line.line);
-                    findings.push(Finding::new(Severity::Blocks, "line", found, change).at(at));
+                    findings.push(Finding::new(Severity::Blocks, "line", found, change).at(at).by_install());
                 }
             }
             UserLine::ByHand { reason, candidates } if candidates.is_empty() => {
@@ -267,7 +274,7 @@ impl Live<'_> {
                                  clients get 503 while nothing of ours serves";
                     let change = format!("{INSTALL} brings it into today's form");
                     let finding = Finding::new(Severity::Advice, "earlier-form", found, change);
-                    finding.at(place(&self.control, dump, line))
+                    finding.at(place(&self.control, dump, line)).by_install()
                 }));
                 if let Err(error) = self.check_location(dump) {
                     findings.extend(refusal("location", error)?);
