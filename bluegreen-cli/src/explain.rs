@@ -162,9 +162,10 @@ pub(crate) fn nginx(command: &'static str, error: &ProxyError, target: &Target) 
         explained.details = printed(output);
     }
     verdict.next = match error {
-        ProxyError::NotRunning { .. } | ProxyError::Broken { .. } | ProxyError::AnswersItself { .. } => {
-            Some(proxy(error, target))
-        }
+        ProxyError::NotRunning { .. }
+        | ProxyError::Broken { .. }
+        | ProxyError::Unreadable { .. }
+        | ProxyError::AnswersItself { .. } => Some(proxy(error, target)),
         _ => None,
     };
     verdict

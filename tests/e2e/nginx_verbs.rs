@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bluegreen_testkit::docker::AppImage;
+use bluegreen_testkit::docker::{AppImage, docker};
 use bluegreen_testkit::load::{Config, Handle, Mode, Target};
 
 use bluegreen_testkit::process;
@@ -81,4 +81,40 @@ fn nginx_is_left_alone_while_a_deploy_is_at_work() {
     stage.bluegreen(&["nginx", "check"]).expect(0);
     assert!(deploy.wait().expect("the command").success());
     stage.serves("v2");
+}
+
+#[test]
+#[ignore = "needs Docker and nginx: ./scripts/test"]
+fn what_a_preview_says_of_an_nginx_in_a_container_is_tried_on_a_copy_that_goes_again() {
+    let stage = Stage::live(Kind::ContainerLive);
+    stage.deploy("v1");
+    stage.bluegreen(&["nginx", "remove"]).expect(0);
+    let files = || {
+        let nginx = stage.run.name("nginx");
+        docker([
+            "exec",
+            &nginx,
+            "sh",
+            "-c",
+            "ls -la --time-style=+ /tmp /etc/nginx /etc/nginx/conf.d; cat /etc/nginx/conf.d/*.conf",
+        ])
+        .expect("it runs")
+    };
+    // Only nginx itself can tell that this name is taken.
+    let name = format!("bluegreen_{}", stage.app.replace('-', "_"));
+    let taken = format!("# ours?\nupstream {name} {{ server 127.0.0.1:1; }}\n");
+    stage.nginx.write_conf("x.conf", &taken).expect("a file");
+    let before = files();
+    for arguments in [&["nginx", "install", "--dry-run"][..], &["nginx", "install"]] {
+        let ran = stage.bluegreen(arguments).expect(20);
+        ran.says(&["duplicate upstream", "conf.d/x.conf:2"]);
+        assert_eq!(files(), before, "{arguments:?}");
+    }
+    std::fs::remove_file(stage.nginx.conf_dir().join("x.conf")).expect("it is there");
+    let before = files();
+    stage.bluegreen(&["nginx", "install", "--dry-run"]).expect(0);
+    assert_eq!(files(), before);
+    stage.bluegreen(&["nginx", "install"]).expect(0);
+    assert!(!files().contains("bluegreen-test-"), "{}", files());
+    stage.serves("v1");
 }

@@ -261,3 +261,42 @@ fn an_nginx_that_is_told_to_wait_for_its_clients_needs_no_warning() {
     machine.deploy(&machine.image("v2")).expect(0).says(&["keepalive_min_timeout"]);
     machine.serves("v2");
 }
+
+#[test]
+#[ignore = "needs Docker, nginx and moto: ./scripts/test"]
+fn from_the_script_to_the_live_switch_and_back_its_sed_finds_its_name_again() {
+    let machine = Machine::with_v0(DIRECT);
+    machine.reset("v0", 4000);
+    // Addresses that stay are to be had on a network with a subnet, which the script's has not.
+    let network = machine.run.network("net").expect("a network");
+    docker(["network", "connect", &network.name, "nginx"]).expect("both are there");
+    let [blue, green] = [10, 11].map(|last| network.ip(last));
+    let app = &machine.app;
+    let config = format!(
+        "[nginx]\ncontainer = \"nginx\"\ndir = \"{}\"\nurl = \"{}\"\n[app.{app}]\nimage = \"unused\"\npull = \"never\"\n\
+         adopt = true\nnetwork = \"{}\"\nreach = \"ip\"\nips = {{ blue = \"{blue}\", green = \"{green}\" }}\n\
+         ports = {{ blue = 3000, green = 4000 }}\nnames = {{ blue = \"{app}-3000\", green = \"{app}-4000\" }}\n",
+        machine.nginx().conf_dir().display(),
+        machine.nginx().direct_url(),
+        network.name,
+    );
+    std::fs::write(machine.dir().join("bluegreen.toml"), config).expect("a configuration");
+    let before = machine.conf_text();
+    machine.bluegreen(&["nginx", "install"]).expect(0);
+    machine.serves("v0");
+    for version in ["v1", "v2", "v3"] {
+        machine.bluegreen(&["deploy", "--image", &machine.image(version)]).expect(0);
+        machine.serves(version);
+    }
+    machine.bluegreen(&["nginx", "remove"]).expect(0);
+    machine.serves("v3");
+    // Its own line, with the name of what serves.
+    assert_eq!(machine.ports(), "3000:4000");
+    assert_eq!(machine.conf_text(), before.replace("-4000", "-3000"));
+    machine.define_object(&machine.image("v4"));
+    ran(machine.script().env("NO_PULL", "1")).expect(0);
+    assert_eq!(machine.conf_text(), before);
+    let serves = wait_until(Duration::from_secs(20), || machine.version().as_deref() == Some("v4"));
+    assert!(serves, "{:?}", machine.version());
+    assert_eq!(machine.ports(), "4000:");
+}

@@ -293,3 +293,33 @@ fn what_only_looks_touches_nothing_where_a_plain_user_runs_nginx() {
 fn what_only_looks_touches_nothing_where_nginx_runs_in_a_container() {
     nothing_is_touched(Who::Container);
 }
+
+#[test]
+#[ignore = "needs Docker, nginx and root: ./scripts/test"]
+fn a_file_that_may_not_be_read_is_named_with_the_right_and_nothing_is_changed() {
+    for who in [Who::Root, Who::Plain] {
+        let site = Site::start(who);
+        site.bluegreen(false, &["nginx", "install"]).expect(0);
+        // It has our lines, and is somebody's who lets nobody look.
+        let conf = site.nginx().join("conf.d/site.conf");
+        std::os::unix::fs::chown(&conf, Some(0), Some(0)).expect("root can");
+        fs::set_permissions(&conf, fs::Permissions::from_mode(0o600)).expect("its mode");
+        let named = conf.display().to_string();
+        let to_do = format!("to do: run as a user who may read {named}");
+        for verb in [
+            &["nginx", "remove"][..],
+            &["nginx", "remove", "--dry-run"],
+            &["nginx", "install"],
+            &["nginx", "install", "--dry-run"],
+            &["nginx", "check"],
+        ] {
+            let mut before = BTreeMap::new();
+            tree(&site.nginx(), &mut before);
+            let ran = site.bluegreen(true, verb).expect(10);
+            ran.says(&[&named, "Permission denied", &to_do]);
+            let mut after = BTreeMap::new();
+            tree(&site.nginx(), &mut after);
+            assert_eq!(before, after, "{verb:?}");
+        }
+    }
+}

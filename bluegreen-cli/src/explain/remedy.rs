@@ -279,6 +279,10 @@ pub(crate) fn proxy(error: &ProxyError, target: &Target) -> Next {
                 .saying("start nginx; if it does not stay up, journalctl -u nginx shows why"),
         },
         ProxyError::Broken { missing, switches, .. } => mend_nginx(missing, *switches, target),
+        ProxyError::Unreadable { at, .. } => match at.line {
+            Some(_) => Next::todo(format!("write {at} so that it can be read")),
+            None => Next::todo(format!("run as a user who may read {at}, as root may")),
+        },
         ProxyError::AnswersItself { at, .. } => let_through(at.as_ref()),
         ProxyError::NoWayIn { .. } => Next::todo(NO_WAY_IN),
         ProxyError::UnknownHost { .. } => unresolved(target),

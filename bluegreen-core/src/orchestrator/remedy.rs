@@ -39,10 +39,10 @@ pub enum Remedy {
 pub(super) struct Found<'a> {
     pub(super) state: &'a AppState,
     pub(super) observed: &'a Observed,
-    /// Whether the proxy could switch.
-    pub(super) check: Result<(), &'a Cause>,
-    /// Whether it proves that requests reach the colour that it names.
-    pub(super) proof: Result<(), &'a Cause>,
+    /// Why the proxy could not switch, where it could not.
+    pub(super) check: Option<&'a Cause>,
+    /// Why it does not prove that requests reach the colour that it names.
+    pub(super) proof: Option<&'a Cause>,
     pub(super) offer: &'a RollbackOffer,
 }
 
@@ -52,19 +52,19 @@ impl Found<'_> {
         let crashed = down.and_then(|color| self.observed.instance(color)).is_some_and(crashes);
         let back = self.offer.to().map(|_| Remedy::RollBack);
         match self.check {
-            Err(Cause::Proxy(ProxyError::Broken { switches: true, .. }))
+            Some(Cause::Proxy(ProxyError::Broken { switches: true, .. }))
                 if down.is_some() && back.is_some() =>
             {
                 back
             }
-            Err(Cause::Proxy(ProxyError::Broken { missing, switches, .. })) => {
+            Some(Cause::Proxy(ProxyError::Broken { missing, switches, .. })) => {
                 let switches = *switches && back.is_some();
                 Some(Remedy::MendProxy { missing: missing.clone(), switches })
             }
-            Err(Cause::Proxy(_)) => Some(Remedy::CheckProxy),
-            Ok(()) | Err(_) if down.is_some() => back.filter(|_| crashed).or_else(|| self.again()),
-            Ok(()) | Err(_) => match self.proof {
-                Err(Cause::Proxy(ProxyError::AnswersItself { at, .. })) => {
+            Some(Cause::Proxy(_)) => Some(Remedy::CheckProxy),
+            _ if down.is_some() => back.filter(|_| crashed).or_else(|| self.again()),
+            _ => match self.proof {
+                Some(Cause::Proxy(ProxyError::AnswersItself { at, .. })) => {
                     Some(Remedy::LetThrough { at: at.clone() })
                 }
                 _ => None,

@@ -46,7 +46,7 @@ impl Orchestrator {
                 findings.extend(unproven(&now, &public, &proof));
                 let at = |color| found.iter().find(|(at, _)| *at == color).map(|(_, found)| found.clone());
                 let observed = Observed { serving, blue: at(Color::Blue), green: at(Color::Green) };
-                let (check, proof) = (check.as_ref().map(|()| ()), proof.as_ref().map(|()| ()));
+                let (check, proof) = (check.as_ref().err(), proof.as_ref().err());
                 remedy =
                     Found { state: &state, observed: &observed, check, proof, offer: &rollback }.remedy();
                 let kept = self.warm_instance(&state, &observed);

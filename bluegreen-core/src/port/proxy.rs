@@ -261,7 +261,7 @@ impl fmt::Display for MissingFile {
 }
 
 fn because(missing: &[MissingFile]) -> String {
-    missing.iter().map(|missing| format!("; {missing}")).collect()
+    missing.iter().fold(String::new(), |text, missing| format!("{text}; {missing}"))
 }
 
 fn place(at: Option<&Location>) -> String {

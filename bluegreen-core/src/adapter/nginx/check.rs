@@ -49,6 +49,8 @@ impl Live<'_> {
         if seen.sound {
             return Ok(());
         }
+        // Its test would fail for us, and for us alone.
+        self.control.readable(&seen.dump)?;
         let Err(output) = self.control.test().await? else { return Ok(()) };
         // It matters to a reload, and a switch needs none.
         let switches = seen.version >= OLDEST && self.check_with(&seen.dump).await.is_ok();

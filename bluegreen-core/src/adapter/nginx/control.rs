@@ -258,6 +258,14 @@ impl<'a> Control<'a> {
         ProxyError::Unreadable { at: self.location(path, unread.line), reason: unread.reason.clone() }
     }
 
+    /// What we have not the right to read may say anything.
+    pub(super) fn readable(&self, dump: &Dump) -> Result<(), ProxyError> {
+        match dump.unread().find(|(_, unread)| unread.denied) {
+            Some((path, unread)) => Err(self.unreadable(path, unread)),
+            None => Ok(()),
+        }
+    }
+
     /// A way as a person finds it on this host.
     pub(super) fn way(&self, way: &ways::Way<'_>) -> Way {
         Way::new(self.location(way.path, Some(way.directive.line)), way.text(), way.colors.clone())

@@ -89,11 +89,11 @@ impl Reader {
             }
             self.names.insert(path.clone());
             let file = if self.names.len() > MOST_FILES {
-                dump::File::closed(path, format!("there are more than {MOST_FILES} files"))
+                dump::File::closed(path, &io::Error::other(format!("there are more than {MOST_FILES} files")))
             } else {
                 match self.bytes(&path) {
                     Ok(bytes) => dump::File::of(path, bytes),
-                    Err(error) => dump::File::closed(path, error.to_string()),
+                    Err(error) => dump::File::closed(path, &error),
                 }
             };
             let mut included = Vec::new();

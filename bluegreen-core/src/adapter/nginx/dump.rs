@@ -1,5 +1,6 @@
 //! All files of a configuration, as `nginx -T` shows them, and what can be found in them. Pure.
 
+use std::io;
 use std::net::IpAddr;
 
 use super::pattern::Pattern;
@@ -36,6 +37,8 @@ pub(super) struct Unread {
     pub(super) line: Option<usize>,
     /// Why.
     pub(super) reason: String,
+    /// Whether we have not the right to.
+    pub(super) denied: bool,
 }
 
 impl File {
@@ -47,8 +50,9 @@ impl File {
     }
 
     /// A file that could not be opened.
-    pub(super) fn closed(path: impl Into<String>, reason: impl Into<String>) -> Self {
-        let unread = Some(Unread { line: None, reason: reason.into() });
+    pub(super) fn closed(path: impl Into<String>, error: &io::Error) -> Self {
+        let denied = error.kind() == io::ErrorKind::PermissionDenied;
+        let unread = Some(Unread { line: None, reason: error.to_string(), denied });
         Self { path: path.into(), bytes: Vec::new(), directives: Vec::new(), unread }
     }
 
@@ -56,7 +60,8 @@ impl File {
         match syntax::parse(&syntax::ascii(&self.bytes)) {
             Ok(directives) => self.directives = directives,
             Err(error) => {
-                self.unread = Some(Unread { line: Some(error.line), reason: error.reason.to_owned() });
+                let reason = error.reason.to_owned();
+                self.unread = Some(Unread { line: Some(error.line), reason, denied: false });
             }
         }
     }

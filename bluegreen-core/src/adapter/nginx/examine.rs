@@ -290,7 +290,7 @@ impl Live<'_> {
                                  clients get 503 while nothing of ours serves";
                     let change = format!("{INSTALL} brings it into today's form");
                     let finding = Finding::new(Severity::Advice, "earlier-form", found, change);
-                    finding.at(place(&self.control, dump, line))
+                    finding.at(place(&self.control, dump, line)).fixed_by(Fix::Install)
                 }));
                 if let Err(error) = self.check_location(dump) {
                     findings.extend(refusal("location", error)?);

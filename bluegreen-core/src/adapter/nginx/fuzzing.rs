@@ -8,6 +8,7 @@ use crate::model::{Color, Endpoint, InstanceName, Slot, Slots};
 use super::dump::Dump;
 use super::rewrite;
 use super::syntax::{self, Directive};
+use super::ways;
 
 /// Reads the bytes as a user's file, and as what `nginx -T` prints.
 pub(crate) fn nginx_rewrite(bytes: &[u8]) {
@@ -17,9 +18,38 @@ pub(crate) fn nginx_rewrite(bytes: &[u8]) {
     {
         if let Some(slots) = slots(blue, green) {
             exchange(bytes, &slots);
+            lead(&String::from_utf8_lossy(bytes), &slots);
         }
     }
     dump(&String::from_utf8_lossy(bytes));
+}
+
+/// Every way that is found stands in the text, once, leads somewhere, and is none where the files are ours.
+fn lead(text: &str, slots: &Slots) {
+    let dump = Dump::read(text);
+    let found = ways::find(&dump, slots, &|_| false);
+    for (at, way) in found.iter().enumerate() {
+        assert!(!way.colors.is_empty(), "{way:?}");
+        assert!(dump.file_of(way.directive).is_some_and(|(path, _)| path == way.path), "{way:?}");
+        assert!(found.iter().take(at).all(|known| !std::ptr::eq(known.directive, way.directive)), "{way:?}");
+        assert!(way.used || way.kind != ways::Kind::Pass, "{way:?}");
+    }
+    // A place that a directive names by itself is a way, whatever else there is.
+    dump.visit(&mut |directive, stack| {
+        let table = stack.last().is_some_and(|block| matches!(&*block.name, "map" | "geo" | "split_clients"));
+        if directive.name != "proxy_pass" || directive.args.len() != 1 || table {
+            return;
+        }
+        let color = directive.arg(0).and_then(|word| ways::place(slots, word.strip_prefix("http://")?, 80));
+        let listed = |way: &&ways::Way<'_>| std::ptr::eq(way.directive, directive);
+        if let Some(color) = color {
+            assert!(
+                found.iter().find(listed).is_some_and(|way| way.colors.contains(&color)),
+                "{directive:?}"
+            );
+        }
+    });
+    assert!(ways::find(&dump, slots, &|_| true).is_empty());
 }
 
 fn slots(blue: (&str, u16), green: (&str, u16)) -> Option<Slots> {

@@ -251,7 +251,11 @@ impl Live<'_> {
             })
             .collect();
         let tried = self.control.try_out(&dump, BTreeMap::new(), &edits, &gone).await?;
-        tried.map_err(|reason| ProxyError::Refused { reason })?;
+        // A line of ours that we do not see stays, and names what would be gone.
+        tried.map_err(|reason| match dump.unread().next() {
+            Some((path, unread)) => self.control.unreadable(path, unread),
+            None => ProxyError::Refused { reason },
+        })?;
         Ok((edits, paths))
     }
 

@@ -20,8 +20,7 @@ impl Control<'_> {
         ours: &dyn Fn(&Directive, &str) -> bool,
     ) -> Vec<MissingFile> {
         let Some(master) = master else { return Vec::new() };
-        let (mut named, mut own): (Vec<(&Directive, String, Option<&Directive>)>, Vec<&Directive>) =
-            (Vec::new(), Vec::new());
+        let (mut named, mut own) = (Vec::new(), Vec::new());
         dump.visit(&mut |directive, stack| {
             let server = stack.iter().find(|block| block.name == "server").copied();
             if let Some(path) = opened(directive) {
@@ -65,8 +64,8 @@ impl Rewrite<'_> {
     /// The same. A switch reloads.
     pub(super) async fn broken(&self, dump: &Dump, named: &Named, output: String) -> ProxyError {
         let master = self.control.master().await.ok();
-        let names = self.names(dump, named);
-        let ours = |directive: &Directive, parent: &str| goes_to_any(&names, directive, parent);
+        let hosts = self.names(dump, named);
+        let ours = |directive: &Directive, parent: &str| goes_to_any(&hosts, directive, parent);
         ProxyError::Broken { output, missing: self.control.missing(master, dump, &ours), switches: false }
     }
 }

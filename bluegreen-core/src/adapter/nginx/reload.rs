@@ -214,6 +214,7 @@ impl<'a> Rewrite<'a> {
         file.check_writable()?;
         self.control.master().await?;
         let dump = self.control.read().await?.dump;
+        self.control.readable(&dump)?;
         // A switch reloads, so all that it reads must be sound. A container that is gone has no name any more: naming
         // the other one is what mends this.
         if let Err(output) = self.control.test().await?

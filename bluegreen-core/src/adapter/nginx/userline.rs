@@ -128,6 +128,7 @@ impl Live<'_> {
         earlier: &[Edit],
         fresh: bool,
     ) -> Result<Adoption, ProxyError> {
+        self.control.readable(dump)?;
         let mut taken = if fresh { Taken::default() } else { self.taken()? };
         let used = |line: &Line| self.is_used(dump, &render::line_kind(line.number));
         taken.lines.retain(used);
