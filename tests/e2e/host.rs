@@ -59,6 +59,16 @@ fn a_user_of_the_docker_group_has_the_same_lock_or_is_refused() {
     stage.as_docker_user(&["history"]).expect(0).says(&["app:v4"]);
     let files = process::output("find", [&state, "-perm", "/o=rwx"]).expect("find");
     assert_eq!(files.trim(), "", "others may look into it");
+    // Nor does it matter who came first to a directory that was opened before anything was in it.
+    std::fs::remove_dir_all(&state).expect("the state");
+    process::output("install", ["-d", "-m", "2770", "-g", &group, &state]).expect("a directory");
+    stage.deploy("v5");
+    stage.as_docker_user(&["history"]).expect(0).says(&["app:v5"]);
+    let mut busy = Running::deploy(&stage, &slow, &["--deployment-id", "d-again"]);
+    busy.until("step-started", Some("gate"));
+    let told = || stage.as_docker_user(&["deploy", "--image", &v3]).err.contains("deploy d-again");
+    assert!(process::wait_until(std::time::Duration::from_secs(5), told), "it has another lock");
+    busy.end().expect(0);
 }
 
 /// Nothing that is in the environment, or is missing there, leads to another lock.

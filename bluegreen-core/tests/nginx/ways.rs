@@ -104,7 +104,16 @@ async fn rewrite_what_names_the_same_place_in_the_file_goes_along() {
     rig.go(&proxy, Color::Green).await;
     let text = std::fs::read_to_string(rig.path("conf.d/default.conf")).unwrap();
     assert!(!text.contains(&rig.slots.blue.endpoint.to_string()), "{text}");
-    assert_eq!(rig.get("/canary").await.1, "green");
+    // For a moment an earlier worker still takes connections.
+    let mut canary = String::new();
+    for _ in 0..100 {
+        canary = rig.get("/canary").await.1;
+        if canary == "green" {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(canary, "green");
     // Another spelling of the place would stay behind.
     let port = rig.slots.green.endpoint.port();
     write(
@@ -117,6 +126,109 @@ async fn rewrite_what_names_the_same_place_in_the_file_goes_along() {
     );
     rig.reload();
     assert_eq!(at(&ways(&proxy, &rig).await), [("default.conf".to_owned(), Some(4))]);
+}
+
+/// Whatever the module that sends requests there is called, and wherever the address stands.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs nginx: ./scripts/test"]
+async fn each_directive_that_leads_there_is_listed_in_both_modes() {
+    let rig = Rig::start(|rig| {
+        let (port, blue) = (rig.port, &rig.slots.blue.endpoint);
+        write(rig.path("conf.d/default.conf"), rig.server(&format!("proxy_pass http://{blue};")));
+        write(
+            rig.path("conf.d/other.conf"),
+            format!(
+                "map $host $pool {{ default {blue}; }}\n\
+                 upstream spare {{ server {blue}; }}\n\
+                 server {{ listen 127.0.0.1:{port}; server_name b;\n\
+                 location /grpc {{ grpc_pass grpc://{blue}; }}\n\
+                 location /uwsgi {{ uwsgi_pass {blue}; }}\n\
+                 location /scgi {{ scgi_pass {blue}; }}\n\
+                 location /fastcgi {{ fastcgi_pass {blue}; }}\n\
+                 location /map {{ proxy_pass http://$pool; }}\n\
+                 location /spare {{ proxy_pass http://spare; }}\n\
+                 location /socket.io {{ proxy_pass http://localhost:{}; }}\n}}\n",
+                blue.port()
+            ),
+        );
+    })
+    .await;
+    let listed = |found: &[Way]| {
+        assert!(found.iter().all(|way| way.colors == [Color::Blue] && way.at.path.ends_with("other.conf")));
+        found.iter().filter_map(|way| way.at.line).collect::<Vec<_>>()
+    };
+    // What names the address; in live mode also what gets it from there.
+    assert_eq!(listed(&ways(&rig.rewrite(), &rig).await), [1, 2, 4, 5, 6, 7, 10]);
+    let before = rig.files();
+    match rig.live(free_port()).install(&rig.app).await {
+        Err(ProxyError::SecondWay { ways }) => {
+            let lines = listed(&ways);
+            for line in [1, 4, 5, 6, 7] {
+                assert!(lines.contains(&line), "line {line}: {ways:?}");
+            }
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(rig.files(), before);
+}
+
+/// nginx reads it, and we do not: what is looked for there is not said to be missing.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs nginx: ./scripts/test"]
+async fn a_file_that_cannot_be_read_is_named_and_not_taken_for_an_empty_one() {
+    let rig = Rig::start(|rig| {
+        let server = rig.server(&format!("proxy_pass http://{};", rig.slots.blue.endpoint));
+        // Longer than what is read of one file.
+        let text = format!("{server}{}", "# a long list\n".repeat(400_000));
+        write(rig.path("conf.d/default.conf"), text);
+    })
+    .await;
+    assert_eq!(rig.color().await, "blue");
+    let before = rig.files();
+    let proxy = rig.live(free_port());
+    let named = |result: Result<(), ProxyError>| match result {
+        Err(ProxyError::Unreadable { at, reason }) => {
+            assert!(at.path.ends_with("conf.d/default.conf") && reason.contains("bytes"), "{at} {reason}");
+        }
+        other => panic!("{other:?}"),
+    };
+    named(proxy.installation(&rig.app).await.map(drop));
+    named(proxy.install(&rig.app).await.map(drop));
+    assert_eq!((rig.color().await.as_str(), rig.files()), ("blue", before));
+}
+
+/// Braces, quotes and semicolons of Lua are no syntax of nginx's.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs nginx and its Lua module: ./scripts/test"]
+async fn lua_in_the_configuration_is_passed_over() {
+    let lua = "access_by_lua_block {\n\
+        if ngx.var.http_authorization == \"nobody\" then\n\
+        ngx.status = 401 -- it's a comment with a }\n\
+        ngx.say('{\"error\":\"' .. \"x\" .. '\"}') ngx.say([==[ } ]] ]==])\n\
+        ngx.exit(401)\nend\n}\n";
+    let rig = Rig::start(|rig| {
+        let modules = ["ndk_http_module", "ngx_http_lua_module"]
+            .map(|name| format!("load_module /usr/lib/nginx/modules/{name}.so;\n"));
+        let main = std::fs::read_to_string(rig.path("nginx.conf")).unwrap();
+        write(rig.path("nginx.conf"), modules.concat() + &main);
+        let text = rig.server(&format!("{lua} proxy_pass http://{};", rig.slots.blue.endpoint));
+        write(rig.path("conf.d/default.conf"), text);
+    })
+    .await;
+    let before = rig.files();
+    let rewrite = rig.rewrite();
+    rewrite.check(&rig.app).await.unwrap();
+    rig.go(&rewrite, Color::Green).await;
+    rig.go(&rewrite, Color::Blue).await;
+    assert_eq!(rig.files(), before);
+    let live = rig.live(free_port());
+    live.install(&rig.app).await.unwrap();
+    live.check(&rig.app).await.unwrap();
+    rig.go(&live, Color::Green).await;
+    assert_eq!(rig.color().await, "green");
+    rig.go(&live, Color::Blue).await;
+    live.remove(&rig.app).await.unwrap();
+    assert_eq!(rig.files(), before);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -177,7 +177,7 @@ impl Network {
 pub struct AppImage {
     env: BTreeMap<String, String>,
     labels: BTreeMap<String, String>,
-    healthcheck: bool,
+    healthcheck: Option<&'static str>,
     padding: Option<String>,
 }
 
@@ -204,7 +204,14 @@ impl AppImage {
     /// With a HEALTHCHECK, every 500 ms.
     #[must_use]
     pub fn healthcheck(mut self) -> Self {
-        self.healthcheck = true;
+        self.healthcheck = Some("--interval=500ms --timeout=2s --retries=2 ");
+        self
+    }
+
+    /// With a HEALTHCHECK that says nothing more: Docker asks every 30 s, the first time after 30 s.
+    #[must_use]
+    pub fn plain_healthcheck(mut self) -> Self {
+        self.healthcheck = Some("");
         self
     }
 
@@ -228,9 +235,9 @@ impl AppImage {
         ];
         changes.extend(self.env.iter().map(|(key, value)| change("ENV", key, value)));
         changes.extend(self.labels.iter().map(|(key, value)| change("LABEL", key, value)));
-        if self.healthcheck {
+        if let Some(options) = self.healthcheck {
             let check = r#"CMD ["/sample-app", "healthcheck"]"#;
-            changes.push(format!("HEALTHCHECK --interval=500ms --timeout=2s --retries=2 {check}"));
+            changes.push(format!("HEALTHCHECK {options}{check}"));
         }
         let mut tar = Command::new("tar");
         tar.arg("-C").arg(dir).args(["--owner=0", "--group=0", "--mtime=@0"]);

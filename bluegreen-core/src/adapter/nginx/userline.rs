@@ -144,6 +144,10 @@ impl Live<'_> {
                 return Ok(Adoption { line: UserLine::InPlace, edits: Vec::new(), taken, begins: None });
             }
             Place::Unsure { reason, candidates } => {
+                // What cannot be read may be where it stands.
+                if let Some((path, unread)) = dump.unread().next() {
+                    return Err(self.control.unreadable(path, unread));
+                }
                 self.no_other_way(dump, &[])?;
                 let begins = Begins { color: self.only_answering().await };
                 let candidates = candidates.iter().map(|pass| self.change_of(pass, taken.next())).collect();
