@@ -32,8 +32,10 @@ impl Stage {
         let image = self.image_with(version, &[]);
         self.bluegreen(&["nginx", "install", name, "--config", &config]).expect(0);
         let include = self.nginx.conf_dir().join(format!("bluegreen/{name}.location"));
-        let server =
-            format!("server {{ listen 127.0.0.1:{port}; location / {{ include {}; }} }}\n", include.display());
+        let server = format!(
+            "server {{ listen 127.0.0.1:{port}; location / {{ include {}; }} }}\n",
+            include.display()
+        );
         self.nginx.write_conf("other.conf", &server).expect("its site");
         self.nginx.reload().expect("a reload");
         self.bluegreen(&["deploy", name, "--config", &config, "--image", &image]).expect(0);
