@@ -118,7 +118,7 @@ fn observed(inner: &Inner, name: &InstanceName, container: &Container) -> Instan
         ));
         instance.image = spec.image.run_reference();
     }
-    instance.ip = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    instance.ip = Some(IpAddr::V4(Ipv4Addr::new(172, 17, 0, 2)));
     instance
 }
 

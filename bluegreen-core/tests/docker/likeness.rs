@@ -140,7 +140,7 @@ async fn a_container_of_somebody_else_is_made_again_as_it_was_but_for_what_is_na
         "--group-add=7",
     ];
     let ports = ["--publish", own.as_str(), "--publish", other.as_str()];
-    let made = ["create", "--name", &name].into_iter().chain(recorded).chain(lost).chain(ports);
+    let made = ["run", "--detach", "--name", &name].into_iter().chain(recorded).chain(lost).chain(ports);
     cli(&made.chain([bed.image_name.as_str(), "sleep", "60"]).collect::<Vec<_>>());
     let theirs = shown(&name);
 
@@ -167,7 +167,6 @@ async fn a_container_of_somebody_else_is_made_again_as_it_was_but_for_what_is_na
         .map(|path| if path.starts_with("Config.Labels.bluegreen.") { "ours" } else { path.as_str() })
         .collect();
     let named = [
-        "Config.ExposedPorts.9090/tcp",
         "Config.Hostname",
         "Config.WorkingDir",
         "HostConfig.Devices",

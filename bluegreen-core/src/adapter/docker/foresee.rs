@@ -13,12 +13,11 @@ impl Docker {
         let Some(found) = self.inspect_image(&image.run_reference()).await? else { return Ok(None) };
         let config = found.config.and_then(|config| config.healthcheck);
         let healthcheck = config.as_ref().and_then(observe::healthcheck);
-        let default = match &options.log_driver {
-            Some(_) => None,
-            None => {
-                let info = self.engine().await?.info().await;
-                info.map_err(|error| self.other("asking for its logging driver", error))?.logging_driver
-            }
+        let default = if options.log_driver.is_none() {
+            let info = self.engine().await?.info().await;
+            info.map_err(|error| self.other("asking for its logging driver", error))?.logging_driver
+        } else {
+            None
         };
         let unreadable = options.unreadable_log(default.as_deref()).map(str::to_owned);
         Ok(Some(Foreseen::new(healthcheck, unreadable)))
