@@ -114,7 +114,8 @@ async fn what_no_candidate_of_an_image_could_pass_is_refused_before_anything_is_
     let mut none = RunOptions::default();
     none.log_driver = Some("none".to_owned());
     type Expected = fn(&CannotPass) -> bool;
-    let cases: [(Check, Option<u64>, Option<Healthcheck>, RunOptions, Option<Expected>); 6] = [
+    type Case = (Check, Option<u64>, Option<Healthcheck>, RunOptions, Option<Expected>);
+    let cases: [Case; 6] = [
         (
             Check::Image,
             Some(30),

@@ -232,6 +232,18 @@ async fn a_script_s_container_serves_again_when_the_candidate_is_lost_at_the_end
     assert_eq!(world.violations(), Vec::<String>::new());
 }
 
+/// nginx may lead to it by an address that is no colour's: until the first release serves, it does.
+#[tokio::test(start_paused = true)]
+async fn a_first_release_starts_beside_the_container_that_it_is_to_follow() {
+    let world = world();
+    world.foreign_container("web-blue");
+    try_deploy(&world, adopting(&world), "1").await.unwrap();
+    assert_eq!(world.running(), ["web-blue", "web-green"]);
+    try_deploy(&world, adopting(&world), "2").await.unwrap();
+    assert_eq!((world.serving().unwrap().tag.as_str(), world.running()), ("2", vec!["web-blue".to_owned()]));
+    assert_eq!(world.violations(), Vec::<String>::new());
+}
+
 /// Today's configuration is for what is deployed today.
 #[tokio::test(start_paused = true)]
 async fn a_previous_release_is_let_go_by_its_own_options() {

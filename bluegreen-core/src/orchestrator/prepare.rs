@@ -94,7 +94,7 @@ impl Orchestrator {
                 Prepared::Unchanged { release: Box::new(release(active)) }
             }
             named => {
-                let candidate = answering.map_or(Color::Blue, Color::other);
+                let candidate = answering.map_or_else(|| self.first_color(observed), Color::other);
                 Prepared::Run {
                     candidate: Box::new(release(candidate)),
                     previous: answering,
@@ -102,6 +102,15 @@ impl Orchestrator {
                 }
             }
         }
+    }
+
+    /// Where a first release goes: not in the place of a running container that is to be taken over, for clients may be
+    /// served by it past the proxy's colours.
+    fn first_color(&self, observed: &Observed) -> Color {
+        let foreign = |color: &Color| {
+            observed.instance(*color).is_some_and(|there| there.is_running() && there.owned.is_none())
+        };
+        Color::ALL.into_iter().find(|color| !self.spec.adopt || !foreign(color)).unwrap_or(Color::Blue)
     }
 
     /// A gate that cannot see is refused before anything is touched.
