@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bluegreen_core::adapter::docker::Docker;
-use bluegreen_core::adapter::nginx::{HostNginx, Mode, Nginx, Place, Site};
+use bluegreen_core::adapter::nginx::{HostNginx, Mode, Nginx, NginxInstance, Site};
 use bluegreen_core::model::{AppName, Backend, Color, Endpoint, InstanceName, Slot, Slots};
 use bluegreen_core::port::Proxy;
 use bluegreen_testkit::docker::{AppImage, docker};
@@ -95,9 +95,11 @@ fn switches(stage: &Stage) -> (Vec<f64>, Vec<f64>) {
             let mut host = HostNginx::default();
             host.binary = PathBuf::from(stage.nginx.conf_dir()).join("../nginx");
             host.pid_file = Some(PathBuf::from(stage.nginx.conf_dir()).join("../nginx.pid"));
-            Place::Host(host)
+            NginxInstance::Host(host)
         }
-        Some(_) => Place::Container { name: InstanceName::new(stage.run.name("nginx")).expect("a name") },
+        Some(_) => {
+            NginxInstance::Container { name: InstanceName::new(stage.run.name("nginx")).expect("a name") }
+        }
     };
     let mode = Mode::Live { dir: stage.nginx.conf_dir().to_owned(), control_port: stage.control_port };
     let app = AppName::new(stage.app.clone()).expect("a name");

@@ -149,9 +149,9 @@ async fn of_hanging(operation: &str) -> String {
 #[tokio::test(start_paused = true)]
 async fn a_call_has_its_limit_and_a_stop_the_containers_own_time_beside() {
     for (operation, says) in [
-        ("runtime.ensure_stopped", "retire failed for web: stopping the container did not end within 80 s"),
-        ("runtime.ensure_running", "start failed for web: starting the container did not end within 60 s"),
-        ("proxy.check", "web cannot be deployed: checking the proxy did not end within 30 s"),
+        ("runtime.ensure_stopped", "retire failed for web: stopping the container took longer than 80 s"),
+        ("runtime.ensure_running", "start failed for web: starting the container took longer than 60 s"),
+        ("proxy.check", "web cannot be deployed: checking the proxy took longer than 30 s"),
     ] {
         assert_eq!(of_hanging(operation).await, says);
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bluegreen_core::event::Event;
-use bluegreen_core::model::{AppSpec, Color, Measurement, Miss, Rate, Receipt, ReceiptGate};
+use bluegreen_core::model::{AppSpec, Color, Measurement, Rate, Receipt, ReceiptGate, RequestError};
 use bluegreen_core::orchestrator::{Aftermath, Cause, Failure, Orchestrator, Report, Request};
 use bluegreen_core::plan::Step;
 use bluegreen_core::port::ProxyError;
@@ -129,7 +129,7 @@ async fn a_gate_lets_the_allowed_number_through_after_its_bake_time_and_costs_no
 #[tokio::test(start_paused = true)]
 async fn what_was_ill_before_can_be_mended_under_a_gate() {
     let world = world().await;
-    for answer in [Ok(500), Err(Miss::Timeout)] {
+    for answer in [Ok(500), Err(RequestError::Timeout)] {
         world.answers("r.test/web:1", answer);
         deploy(&world, gated(&world, 0), "2").await.unwrap();
         serves(&world, "2");
@@ -177,7 +177,7 @@ async fn a_gate_that_cannot_see_any_more_once_the_run_has_begun_takes_it_back_an
 #[tokio::test(start_paused = true)]
 async fn a_candidate_that_never_answers_clients_is_not_let_through_by_silence() {
     let world = world().await;
-    world.answers("r.test/web:2", Err(Miss::Timeout));
+    world.answers("r.test/web:2", Err(RequestError::Timeout));
     // More than come to their end within the bake time.
     let failure = deploy(&world, gated(&world, 20), "2").await.unwrap_err();
     assert!(matches!(failure.cause, Cause::ClientsFailed { .. }), "{failure:?}");
@@ -292,8 +292,8 @@ async fn hanging_clients_hold_up_nothing_and_are_bounded() {
         deploy(&world, world.spec(), "2").await.unwrap();
         began.elapsed()
     };
-    world.answers("r.test/web:2", Err(Miss::Timeout));
-    world.answers("r.test/web:3", Err(Miss::Timeout));
+    world.answers("r.test/web:2", Err(RequestError::Timeout));
+    world.answers("r.test/web:3", Err(RequestError::Timeout));
     let mut spec = world.spec();
     let policy = spec.receipt.as_mut().unwrap();
     (policy.rate, policy.timeout) = (Rate::new(500).unwrap(), Duration::from_mins(10));

@@ -105,7 +105,7 @@ async fn recovered(world: &World) -> Outcome {
     orchestrator(world).recover("r".parse().unwrap()).await.unwrap().unwrap().1
 }
 
-/// Only a previous one that serves beside a candidate that is gone tells of a run that was taken back.
+/// Only a previous one that serves beside a candidate that is gone tells of a run that was rolled back.
 #[tokio::test(start_paused = true)]
 async fn a_committed_run_goes_forward_whatever_was_done_to_one_of_the_two() {
     for what in ["nothing", "candidate stopped", "proxy elsewhere", "proxy nowhere"] {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bluegreen_core::model::{Color, Miss};
+use bluegreen_core::model::{Color, RequestError};
 use bluegreen_core::orchestrator::{Orchestrator, PublicLook, Request, RunEnding, Standing, Status};
 use bluegreen_core::plan::Step;
 use bluegreen_core::state::{Activity, Record};
@@ -47,7 +47,7 @@ async fn clients_have_the_last_word() {
     assert_eq!(status(&world).await.standing, Standing::Serving);
     world.outage(Duration::from_mins(1));
     let seen = status(&world).await;
-    assert!(matches!(seen.public, PublicLook::Failed { miss: Miss::Refused, .. }), "{seen:?}");
+    assert!(matches!(seen.public, PublicLook::Failed { miss: RequestError::Refused, .. }), "{seen:?}");
     assert_eq!(seen.standing, Standing::NotServing);
     world.shut_clients_out("only TLS is spoken");
     let seen = status(&world).await;

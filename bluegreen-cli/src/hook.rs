@@ -99,7 +99,7 @@ fn revision(root: &Path, deployment: &str) -> Option<PathBuf> {
 }
 
 /// What that script of the event may take; the most of all where it is not known which it is, or where it is none of
-/// them and one of them has begun it: a signal that comes first does less harm than a deploy that is taken back for
+/// them and one of them has begun it: a signal that comes first does less harm than a deploy that is rolled back for
 /// another script's limit. None where appspec.yml cannot tell.
 pub(crate) fn limit(archive: &Path, event: &str, location: Option<&str>) -> Option<Duration> {
     let text = ["appspec.yml", "appspec.yaml"]

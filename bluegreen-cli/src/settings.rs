@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bluegreen_core::adapter::file::FileJournal;
-use bluegreen_core::adapter::nginx::Place;
+use bluegreen_core::adapter::nginx::NginxInstance;
 use bluegreen_core::model::{
     AppName, AppSpec, Check, Color, Endpoint, ImageRef, InstanceName, LogPattern, NetworkAttachment,
     ParseError, Publish, Slot, Slots,
@@ -408,7 +408,7 @@ fn as_the_script(
     spec.gate.deadline = Some(Duration::from_secs(30));
     spec.adopt = true;
     let nginx = NginxSettings {
-        place: Place::Container { name: container },
+        place: NginxInstance::Container { name: container },
         mode: Mode::Rewrite,
         conf: Some(conf),
         ..NginxSettings::default()

@@ -41,7 +41,7 @@ pub enum Event {
     Recovering {
         /// Which.
         deployment: DeploymentId,
-        /// Whether it is finished; otherwise it is taken back.
+        /// Whether it is finished; otherwise it is rolled back.
         forward: bool,
     },
     /// A run begins.
@@ -108,12 +108,12 @@ pub enum Event {
         /// Proxy processes of the earlier configuration.
         stale_workers: u32,
     },
-    /// A step's effect is being taken back.
+    /// A step's effect is being undone.
     Undoing {
         /// Which.
         step: Step,
     },
-    /// A step's effect is taken back.
+    /// A step's effect is undone.
     Undone {
         /// Which.
         step: Step,

@@ -3,7 +3,7 @@
 //! Two places, blue and green, stand behind a proxy. One serves. A deployment starts the candidate in the idle
 //! place, waits until it is healthy, sends new requests to it, proves that they arrive, and only then lets go of
 //! the previous one: when nothing is in flight to it any more. Each step is announced in a durable journal before
-//! it happens, so that a run that is cut off at any moment is finished or taken back by the next one.
+//! it happens, so that a run that is cut off at any moment is finished or rolled back by the next one.
 //!
 //! - [`model`]: plain values, valid by construction.
 //! - [`port`]: the outside world as traits: registry, container runtime, proxy, health probe, journal.

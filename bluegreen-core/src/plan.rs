@@ -47,7 +47,7 @@ pub const PLAN: [Step; 8] = [
     Step::Retire,
 ];
 
-/// How a step's effect is taken back.
+/// How a step's effect is undone.
 ///
 /// An undo is right whether its step never ran, ran half or ran wholly, and whether it was undone already: a
 /// step that failed may have had its effect all the same.

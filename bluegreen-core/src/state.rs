@@ -52,12 +52,12 @@ pub enum Record {
         /// Why, for a person.
         error: String,
     },
-    /// A step's effect is about to be taken back.
+    /// A step's effect is about to be undone.
     UndoStarted {
         /// Which.
         step: Step,
     },
-    /// A step's effect is taken back.
+    /// A step's effect is undone.
     Undone {
         /// Which.
         step: Step,
@@ -166,9 +166,9 @@ pub struct Run {
     pub started: Vec<Step>,
     /// Every step that is done.
     pub done: Vec<Step>,
-    /// Every step whose effect was taken back.
+    /// Every step whose effect was undone.
     pub undone: Vec<Step>,
-    /// Whether it is being taken back.
+    /// Whether it is being rolled back.
     pub unwinding: bool,
     /// The step that failed and why.
     pub failure: Option<(Step, String)>,
@@ -198,7 +198,7 @@ impl Run {
         self.done.contains(&Step::Verify)
     }
 
-    /// Whether its candidate was committed and was not taken back since.
+    /// Whether its candidate was committed and was not rolled back since.
     pub fn is_serving(&self) -> bool {
         self.is_committed() && !self.unwinding && self.outcome != Some(Outcome::RolledBack)
     }
@@ -216,7 +216,7 @@ impl Run {
         }
     }
 
-    /// Every step that must be taken back, in the order in which it is.
+    /// Every step that must be undone, in the order in which it is.
     ///
     /// What was started, not only what succeeded: a step that failed may have had its effect. Done undos are done
     /// again too: each tolerates that, and the world may have changed since.
@@ -250,7 +250,7 @@ impl AppState {
         Ok(())
     }
 
-    /// The release that serves as far as the journal knows: committed last, and not found taken back since.
+    /// The release that serves as far as the journal knows: committed last, and not found rolled back since.
     pub fn current(&self) -> Option<&Release> {
         self.runs.iter().rfind(|run| run.is_serving()).map(|run| &run.candidate)
     }

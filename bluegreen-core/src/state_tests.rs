@@ -98,7 +98,7 @@ proptest! {
         prop_assert_eq!(target, expected);
     }
 
-    /// A place has what was committed there last: neither a run that was taken back gives it, nor one that is open.
+    /// A place has what was committed there last: neither a run that was rolled back gives it, nor one that is open.
     #[test]
     fn a_place_has_what_was_committed_there_last(fails in prop::collection::vec(prop::option::of(0_usize..5), 1..8)) {
         let (last, settled) = fails.split_last().expect("one at least");

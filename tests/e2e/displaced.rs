@@ -6,6 +6,8 @@ use std::net::TcpStream;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use bluegreen_testkit::docker::AppImage;
+
 use crate::stage::{Kind, Stage};
 
 const CLIENTS: u32 = 30;
@@ -105,4 +107,27 @@ fn a_receipt_displaces_nobody_where_an_address_has_a_rate() {
 #[ignore = "needs Docker and nginx: ./scripts/test"]
 fn a_receipt_displaces_nobody_where_connections_are_limited() {
     displaces_nobody("limit_conn_zone $server_name zone=all:1m", "limit_conn all 8", "/slow?ms=500");
+}
+
+/// A limit that is not nginx's shows only in the answers.
+#[test]
+#[ignore = "needs Docker and nginx: ./scripts/test"]
+fn a_receipt_asks_ever_less_of_what_turns_it_away() {
+    const PROBE: &str = "availability probe: ";
+    let extra = "[app.WEB.receipt]\npath = \"/full\"\n[app.WEB.health]\nhttp = \"/health\"";
+    let stage = Stage::live_with(Kind::HostLive, extra);
+    let include = stage.nginx.conf_dir().join(format!("bluegreen/{}.location", stage.app));
+    let server = format!(
+        "server {{ listen @PORT@; location = /full {{ return 429; }} location / {{ include {}; }} }}\n",
+        include.display()
+    );
+    stage.nginx.write_conf("site.conf", &server).expect("the site");
+    stage.nginx.reload().expect("a reload");
+    stage.deploy("v1");
+    let slow = stage.image("v2", &AppImage::version("v2").env("START_DELAY_MS", "6000"));
+    let ran = stage.bluegreen(&["deploy", "--image", &slow]).expect(0);
+    let line = ran.out.lines().find(|line| line.starts_with(PROBE)).expect("a receipt");
+    let asked: u32 = line[PROBE.len()..].split(' ').next().expect("a number").parse().expect(line);
+    assert!((1..=12).contains(&asked), "{line}");
+    ran.says(&["requests were rejected (429, 503)"]);
 }

@@ -7,11 +7,13 @@ use crate::luck::write;
 use crate::stage::{Kind, Stage};
 
 impl Stage {
-    fn config(&self) -> String {
+    /// Its configuration's text.
+    pub fn config(&self) -> String {
         std::fs::read_to_string(self.dir().join("bluegreen.toml")).expect("a configuration")
     }
 
-    fn write_config(&self, text: &str) {
+    /// Puts another text in its place.
+    pub fn write_config(&self, text: &str) {
         write(&self.dir().join("bluegreen.toml"), text);
     }
 

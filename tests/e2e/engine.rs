@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
+use bluegreen_testkit::docker::{AppImage, docker};
 use bluegreen_testkit::engine::{Engine, EngineOptions};
 use bluegreen_testkit::process;
 
 use crate::interrupted::STEPS;
 use crate::luck::{PATIENCE, Running, write};
 use crate::nginx_life;
-use crate::stage::{Kind, Ran, Stage};
+use crate::stage::{Kind, Ran, Stage, ran};
 
 const VERSIONS: [&str; 2] = ["a", "b"];
 
@@ -226,4 +227,30 @@ fn a_kept_container_that_docker_lost_sight_of_does_not_stop_the_next_deploy() {
     let refused = on.engine.docker(["start", &kept]).expect_err("Docker cannot start it").to_string();
     assert!(refused.contains("id already in use"), "{refused}");
     on.deploy_next("out of sight");
+}
+
+/// Docker's own client would ask another Engine.
+#[test]
+#[ignore = "needs Docker and nginx: ./scripts/test"]
+fn a_docker_context_counts_and_one_that_is_not_there_is_named() {
+    let stage = Stage::with_v1(Kind::HostLive);
+    let v2 = stage.image("v2", &AppImage::version("v2"));
+    let config = stage.dir().join("docker").display().to_string();
+    let with = |context: &str, arguments: &[&str]| {
+        let mut command = stage.command(arguments);
+        ran(command.env("DOCKER_CONFIG", &config).env("DOCKER_CONTEXT", context))
+    };
+    let world = stage.world();
+    let none = with("elsewhere", &["deploy", "--image", &v2]).expect(10);
+    none.says(&["Docker's context elsewhere", "there is no such context"]);
+    let create = |name: &str, socket: &str| {
+        let host = format!("host={socket}");
+        docker(["--config", &config, "context", "create", name, "--docker", &host]).expect("a context");
+    };
+    create("away", "unix:///nowhere/docker.sock");
+    with("away", &["deploy", "--image", &v2]).expect(10).says(&["/nowhere/docker.sock"]);
+    assert_eq!(stage.world(), world);
+    create("here", "unix:///var/run/docker.sock");
+    with("here", &["deploy", "--image", &v2]).expect(0);
+    stage.serves("v2");
 }

@@ -110,7 +110,7 @@ fn a_state_directory_that_is_full_at_any_record_is_settled_by_the_next_deploy_on
             let told = report["cause"]["causes"].to_string();
             assert!(told.contains("No space left on device"), "{report:#}\n{}", ran.err);
             let status = stage.bluegreen(&["status"]);
-            // It may have been taken back whole, with no room to say so.
+            // It may have been rolled back whole, with no room to say so.
             let standing = if status.out.contains("UNFINISHED") { 50 } else { 0 };
             let status = status.expect(standing);
             status.says(&[&format!("app:{serves}")]);

@@ -1,5 +1,5 @@
 //! What is not this application's, and not today's: another one's image, an earlier release's own options, a
-//! configuration that is broken elsewhere, a journal that a later version wrote.
+//! journal that a later version wrote.
 
 use std::fs;
 use std::io::Write as _;
@@ -10,21 +10,6 @@ use bluegreen_testkit::process;
 
 use crate::luck::Running;
 use crate::stage::{Kind, Stage};
-
-impl Stage {
-    fn config(&self) -> std::path::PathBuf {
-        self.dir().join("bluegreen.toml")
-    }
-
-    fn configuration(&self) -> String {
-        fs::read_to_string(self.config()).expect("a configuration")
-    }
-
-    fn put(&self, text: &str) {
-        let written = fs::File::create(self.config()).and_then(|mut file| file.write_all(text.as_bytes()));
-        written.expect("a configuration");
-    }
-}
 
 /// Pruning asks the other journals of the state directory: what one application is done with, another may go back to.
 #[test]
@@ -37,8 +22,8 @@ fn an_image_that_another_application_may_go_back_to_stays() {
          [app.{api}.retain]\nkeep_stopped = false\n"
     );
     // It is behind the same nginx, at a port of its own.
-    let text = stage.configuration().replace(&format!("url = \"{}\"\n", stage.nginx.url()), "");
-    stage.put(&format!("{text}{table}"));
+    let text = stage.config().replace(&format!("url = \"{}\"\n", stage.nginx.url()), "");
+    stage.write_config(&format!("{text}{table}"));
     let line = format!("server {{ listen {port}; location / {{ proxy_pass http://127.0.0.1:{blue}; }} }}\n");
     stage.nginx.write_conf("api.conf", &line).expect("the other site");
     stage.nginx.reload().expect("a reload");
@@ -87,40 +72,6 @@ fn a_previous_release_gets_the_time_to_stop_that_it_was_deployed_with() {
         began.elapsed()
     );
     stage.serves("v2");
-}
-
-/// At 3 a.m. what is wrong elsewhere in the file does not matter.
-#[test]
-#[ignore = "needs Docker and nginx: ./scripts/test"]
-fn what_is_broken_elsewhere_in_the_file_stops_no_emergency_verb() {
-    let stage = Stage::with_v1(Kind::HostLive);
-    stage.deploy("v2");
-    let good = stage.configuration();
-    // Its own table, as far as these verbs do not use it, and another's.
-    let missing = good.replace("pull = \"never\"\n", "pull = \"never\"\nenv_file = \"not-there.env\"\n");
-    let other = format!("{good}[app.other]\nports = {{ blue = \"no port\" }}\nno_such_key = 1\n");
-    let no_toml = format!("{good}\n[app.other\n");
-    for text in [&missing, &other, &no_toml] {
-        stage.put(text);
-        stage.bluegreen(&["deploy", "--image", "unused"]).expect(2);
-        let app = stage.app.as_str();
-        let status = stage.bluegreen(&["status", app]).expect(0).says(&["app:v2"]);
-        // Its own table is read as far as it is used, and only a file that is none is done without.
-        assert_eq!(status.err.contains("cannot be used"), *text == no_toml, "{}", status.err);
-        stage.bluegreen(&["history", app]).expect(0).says(&["app:v1", "app:v2"]);
-        stage.bluegreen(&["recover", app]).expect(0).says(&["nothing to recover"]);
-        stage.bluegreen(&["cancel", app]).expect(0);
-        stage.bluegreen(&["rollback", app]).expect(0);
-        stage.serves("v1");
-        stage.put(&good);
-        stage.deploy("v2");
-    }
-    // Nor whether there is a file at all: what it was deployed with is on record.
-    fs::remove_file(stage.config()).expect("a configuration");
-    stage.bluegreen(&["status"]).expect(0).says(&["app:v2"]);
-    stage.bluegreen(&["rollback"]).expect(0);
-    stage.serves("v1");
-    stage.bluegreen(&["status"]).expect(0).says(&["app:v1"]);
 }
 
 /// What this version does not know it would lose: it reads nothing then, writes nothing, and says why.

@@ -271,7 +271,7 @@ fn a_previous_release_that_is_down_is_not_said_to_serve_when_the_pull_fails() {
     let v2 = stage.push("v2", "shop/web:v2");
     stage.ecr.break_layers("shop/web:v2").expect("broken");
     docker(["stop", "--time", "1", &stage.stage.place("blue")]).expect("it ran");
-    // Nothing was started, so nothing is to be taken back, and still nobody serves.
+    // Nothing was started, so nothing is to be rolled back, and still nobody serves.
     stage.deploy(&v2.uri).expect(30).says(&[
         "pull failed",
         "manual action is needed",

@@ -118,7 +118,7 @@ impl Rounds {
     }
 
     /// What must serve once the last run is settled, as the journal says: the candidate of the last run that was
-    /// committed and not taken back.
+    /// committed and not rolled back.
     fn owed(&self) -> &'static str {
         let (records, _) = self.records_from(0);
         let (mut candidate, mut owed) = (None, None);

@@ -27,7 +27,7 @@ enum Scene {
     WarmRollback,
     /// What is kept running is stopped.
     Retire,
-    /// A deploy that was cut off when it had switched is taken back.
+    /// A deploy that was cut off when it had switched is rolled back.
     RecoverBack,
     /// A deploy that was cut off when it was committed is finished.
     RecoverForward,
@@ -215,7 +215,7 @@ async fn combination(
     let world = scene.prepare().await;
     world.fault_at_call(world.calls().len() + first.0, first.1, first.2);
     until_crash(&world, scene.run(&world, wiring)).await;
-    // A run that failed may have taken back what it could not know to be committed; one that was cut off has not.
+    // A run that failed may have rolled back what it could not know to be committed; one that was cut off has not.
     let committed = first.1 == Fault::Crash && is_committed(&world);
     if let Some((call, when)) = second {
         world.fault_at_call(world.calls().len() + call, Fault::Crash, when);

@@ -24,7 +24,7 @@ enum Bug {
     NoRollForward,
     /// The proxy is switched back only after the candidate is gone.
     WrongUndoOrder,
-    /// A switch that failed is not taken back.
+    /// A switch that failed is not rolled back.
     FailingStepNotUndone,
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bluegreen_core::adapter::docker::Docker;
-use bluegreen_core::adapter::nginx::{HostNginx, Mode, Nginx as Adapter, Place, Site};
+use bluegreen_core::adapter::nginx::{HostNginx, Mode, Nginx as Adapter, NginxInstance, Site};
 use bluegreen_core::adapter::nginx::{Protocol, PublicUrl};
 use bluegreen_core::model::{AppName, Color, Endpoint, InstanceName, Slot, Slots};
 use bluegreen_core::port::Proxy as _;
@@ -67,20 +67,20 @@ impl Stage {
             (rpc.clone(), short_slots),
             (long.clone(), long_slots),
         ]);
-        let (nginx, host, place): (Box<dyn Nginx>, std::net::IpAddr, Place) = match kind {
+        let (nginx, host, place): (Box<dyn Nginx>, std::net::IpAddr, NginxInstance) = match kind {
             Kind::Host(binary) => {
                 let nginx = kit::HostNginx::start(&run, binary, &[]).expect("an nginx");
                 let mut host = HostNginx::default();
                 host.binary = nginx.command().to_owned();
                 host.pid_file = Some(nginx.prefix().join("nginx.pid"));
-                (Box::new(nginx), [127, 0, 0, 1].into(), Place::Host(host))
+                (Box::new(nginx), [127, 0, 0, 1].into(), NginxInstance::Host(host))
             }
             Kind::Container(version) => {
                 let name = run.name("nginx");
                 let nginx = NginxContainer::start(&run, &name, version, network.as_ref(), &[], &[]);
                 let nginx = nginx.expect("an nginx");
                 let (ip, name) = (nginx.ip(), InstanceName::new(name).expect("a name"));
-                (Box::new(nginx), ip.into(), Place::Container { name })
+                (Box::new(nginx), ip.into(), NginxInstance::Container { name })
             }
         };
         // Its own address has every port free; loopback is shared with everybody.

@@ -7,7 +7,7 @@ use bluegreen_core::port::Holder;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{Context, Limits};
+use super::{Context, RunLimits};
 use crate::args::CancelArgs;
 use crate::env;
 use crate::exit::Exit;
@@ -36,10 +36,10 @@ pub(super) fn cancel(cx: &Context, args: &CancelArgs) -> Verdict {
         Ok(target) => target,
         Err(error) => return explain::settings(COMMAND, &error, cx.out.is_styled()),
     };
-    cx.with_orchestrator(COMMAND, &target, &Limits::default(), async |orchestrator| {
+    cx.with_orchestrator(COMMAND, &target, &RunLimits::default(), async |orchestrator| {
         let cancelled = stop(cx, orchestrator, &target, args.wait).await?;
         let status = orchestrator.status().await?;
-        Ok(told(&cancelled, &status, &target))
+        Ok(to_verdict(&cancelled, &status, &target))
     })
 }
 
@@ -96,7 +96,7 @@ fn refusal(holder: &Holder) -> Option<String> {
     (!holder.verb.is_cancellable()).then(|| format!("{} cannot be cancelled", holder.verb))
 }
 
-pub(super) fn told(cancelled: &Cancelled, status: &Status, target: &Target) -> Verdict {
+pub(super) fn to_verdict(cancelled: &Cancelled, status: &Status, target: &Target) -> Verdict {
     let app = &status.app;
     let (exit, message, next) = match cancelled {
         Cancelled::Nobody => {

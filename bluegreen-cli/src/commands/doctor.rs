@@ -3,7 +3,7 @@
 //! Each look is its own: one that finds something does not keep the others from looking. Only where Docker itself does
 //! not answer are those left out that would only say so again.
 
-mod looks;
+mod checks;
 
 use std::fmt::Write as _;
 
@@ -22,7 +22,7 @@ const COMMAND: &str = "doctor";
 
 /// What was found of one thing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Finding {
+pub(super) struct CheckResult {
     /// What was looked at.
     pub(super) check: &'static str,
     pub(super) level: Level,
@@ -41,7 +41,7 @@ pub(super) enum Level {
     Skipped,
     /// A deploy works, and loses or proves less than it could, or will fail one day.
     Warns,
-    /// A deploy would be refused or taken back.
+    /// A deploy would be refused or rolled back.
     Blocks,
 }
 
@@ -56,7 +56,7 @@ impl Level {
     }
 }
 
-impl Finding {
+impl CheckResult {
     fn fine(check: &'static str, found: impl Into<String>) -> Self {
         Self { check, level: Level::Fine, found: found.into(), remedy: None }
     }
@@ -82,15 +82,15 @@ pub(super) fn doctor(cx: &Context, args: &ImageArgs) -> Verdict {
     };
     Context::block_on(COMMAND, async {
         let mut findings = configured(&target);
-        findings.extend(looks::all(cx, &target, image.as_ref()).await);
-        told(&findings, &target)
+        findings.extend(checks::all(cx, &target, image.as_ref()).await);
+        to_verdict(&findings, &target)
     })
     .about(&target)
 }
 
 /// What a deploy warns of before it does anything.
-pub(super) fn configured(target: &Target) -> Vec<Finding> {
-    let finding = |warning: &Warning| Finding::warns("config", warning.found, warning.safer);
+pub(super) fn configured(target: &Target) -> Vec<CheckResult> {
+    let finding = |warning: &Warning| CheckResult::warns("config", warning.found, warning.safer);
     target.warnings.iter().map(finding).collect()
 }
 
@@ -106,11 +106,11 @@ fn what(cx: &Context, args: &ImageArgs) -> Result<(Target, Option<ImageRef>), Se
     }
 }
 
-pub(super) fn told(findings: &[Finding], target: &Target) -> Verdict {
+pub(super) fn to_verdict(findings: &[CheckResult], target: &Target) -> Verdict {
     let worst = findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Fine);
     let app = &target.app.spec.name;
     let mut text = String::new();
-    for Finding { check, level, found, remedy } in findings {
+    for CheckResult { check, level, found, remedy } in findings {
         let _never_fails = writeln!(text, "{:<5}{check:<9}{}", level.mark(), plain(found));
         if let Some(remedy) = remedy {
             for line in remedy.lines() {

@@ -4,7 +4,7 @@ use bluegreen_core::orchestrator::{History, RecordView, RunView};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::json;
 
-use super::{Context, Limits};
+use super::{Context, RunLimits};
 use crate::args::HistoryArgs;
 use crate::output::{Verdict, plain, receipt};
 use crate::settings;
@@ -17,7 +17,7 @@ pub(super) fn history(cx: &Context, args: &HistoryArgs) -> Verdict {
         Ok(target) => target,
         Err(error) => return explain::settings(COMMAND, &error, cx.out.is_styled()),
     };
-    cx.with_orchestrator(COMMAND, &target, &Limits::default(), async |orchestrator| {
+    cx.with_orchestrator(COMMAND, &target, &RunLimits::default(), async |orchestrator| {
         let history = orchestrator.history().await?;
         let mut verdict = shown(&history, args.journal, args.limit);
         if history.rollback.as_ref().is_some_and(|offer| offer.to().is_some()) {

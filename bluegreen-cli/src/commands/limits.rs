@@ -16,14 +16,14 @@ const CALLS: Duration = Duration::from_secs(10);
 
 /// How long a run may wait and take.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Limits {
+pub(crate) struct RunLimits {
     /// For another run to end.
     pub(crate) wait: Option<Duration>,
     /// By when it is to be committed.
     pub(crate) deadline: Option<Deadline>,
 }
 
-/// By when a run is to be committed; it is taken back otherwise.
+/// By when a run is to be committed; it is rolled back otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Deadline {
     /// From now on.
@@ -54,7 +54,7 @@ impl std::fmt::Display for Deadline {
     }
 }
 
-impl Limits {
+impl RunLimits {
     /// What was asked for; in a hook also what its own limit leaves.
     pub(crate) fn new(args: &TimeArgs, hook: Option<Hook>, spec: &AppSpec) -> Self {
         let given = args.deadline.map(Deadline::given);
@@ -99,7 +99,7 @@ impl TooShort {
     }
 }
 
-impl Limits {
+impl RunLimits {
     /// Whether the deadline cannot be kept, whatever happens.
     pub(crate) fn too_short(&self, spec: &AppSpec) -> Option<TooShort> {
         let bake = spec.receipt.as_ref().and_then(|receipt| receipt.gate).map(|gate| gate.bake);
@@ -138,7 +138,10 @@ mod tests {
         let mut spec = World::new().spec();
         more(&mut spec);
         let args = TimeArgs { wait: None, no_wait: false, deadline: given };
-        Limits::new(&args, Some(Hook { limit: secs(3600), left: secs(left) }), &spec).deadline.unwrap().within
+        RunLimits::new(&args, Some(Hook { limit: secs(3600), left: secs(left) }), &spec)
+            .deadline
+            .unwrap()
+            .within
     }
 
     #[test]
@@ -160,7 +163,7 @@ mod tests {
     fn a_deadline_that_was_asked_for_comes_first() {
         assert_eq!(within(60, Some(secs(50)), |_| ()), secs(50));
         let args = TimeArgs { wait: None, no_wait: false, deadline: None };
-        assert_eq!(Limits::new(&args, None, &World::new().spec()).deadline, None);
+        assert_eq!(RunLimits::new(&args, None, &World::new().spec()).deadline, None);
     }
 
     #[test]
@@ -172,7 +175,7 @@ mod tests {
             gate.bake = secs(bake);
             spec.receipt.as_mut().unwrap().gate = Some(gate);
             let args = TimeArgs { wait: None, no_wait: false, deadline: given.map(secs) };
-            Limits::new(&args, None, &spec).too_short(&spec).map(|found| found.to_string())
+            RunLimits::new(&args, None, &spec).too_short(&spec).map(|found| found.to_string())
         };
         assert_eq!(judged(Some(31), 20, 10), None);
         assert_eq!(judged(None, 20, 10), None);

@@ -5,8 +5,8 @@ mod doctor;
 mod history;
 mod init;
 mod limits;
+mod local;
 mod nginx;
-mod other;
 mod overview;
 mod retire;
 mod run;
@@ -23,7 +23,7 @@ use bluegreen_core::orchestrator::{Cause, Failure, Orchestrator};
 use bluegreen_core::port::{Ports, Registry as _, RuntimeError};
 use tokio_util::sync::CancellationToken;
 
-use self::limits::Limits;
+use self::limits::RunLimits;
 pub(crate) use self::limits::{Deadline, SetBy};
 use crate::args::{Cli, Command, Global, TimeArgs};
 use crate::env::{self, Environment};
@@ -61,24 +61,24 @@ pub(crate) fn execute(cli: Cli, env: Environment) -> Exit {
         Command::Doctor(args) => doctor::doctor(&cx, &args),
         Command::Status(args) => show::status(&cx, &args),
         Command::Nginx(command) => nginx::nginx(&cx, &command),
-        Command::Config(command) => other::config(&cx, &command),
+        Command::Config(command) => local::config(&cx, &command),
         Command::Unknown(words) => {
             let out = unknown::out(&cx, &words);
             return unknown::unknown(&cx, &words).deliver(&out, None);
         }
         // These two are no answers of ours to anything: their output is a file for another program.
-        Command::Completions { shell } => return other::completions(&cx.out, shell),
-        Command::Man => return other::man(&cx.out),
+        Command::Completions { shell } => return local::completions(&cx.out, shell),
+        Command::Man => return local::man(&cx.out),
     };
     verdict.deliver(&cx.out, cx.global.report.as_deref())
 }
 
 impl Context {
     /// How long a run of this application may wait and take.
-    fn limits(&self, args: &TimeArgs, target: &Target) -> Limits {
+    fn limits(&self, args: &TimeArgs, target: &Target) -> RunLimits {
         let event = self.env.lifecycle_event.as_deref();
         let hook = event.and_then(|event| Hook::find(event, self.env.deployment_id.as_deref()));
-        Limits::new(args, hook, &target.app.spec)
+        RunLimits::new(args, hook, &target.app.spec)
     }
 
     /// Connects to the real world and runs `verb` on it, under signals and a deadline.
@@ -86,7 +86,7 @@ impl Context {
         &self,
         command: &'static str,
         target: &Target,
-        limits: &Limits,
+        limits: &RunLimits,
         verb: impl AsyncFnOnce(&Orchestrator) -> Result<Verdict, Failure>,
     ) -> Verdict {
         for note in &target.notes {
@@ -128,7 +128,7 @@ impl Context {
         &self,
         command: &'static str,
         target: &Target,
-        limits: &Limits,
+        limits: &RunLimits,
         verb: impl AsyncFnOnce(&Orchestrator) -> Result<Verdict, Failure>,
     ) -> Verdict {
         let Some(found) = limits.too_short(&target.app.spec) else {
@@ -165,7 +165,7 @@ impl Context {
         command: &'static str,
         ports: Ports,
         target: &Target,
-        limits: &Limits,
+        limits: &RunLimits,
         verb: impl AsyncFnOnce(&Orchestrator) -> Result<Verdict, Failure>,
     ) -> Verdict {
         let cancel = CancellationToken::new();

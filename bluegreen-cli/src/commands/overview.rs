@@ -5,7 +5,7 @@ use bluegreen_core::orchestrator::Status;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 
-use super::{Context, Limits, show};
+use super::{Context, RunLimits, show};
 use crate::args::AppArgs;
 use crate::exit::Exit;
 use crate::output::{Next, Verdict, plain};
@@ -27,7 +27,7 @@ pub(super) fn overview(cx: &Context, apps: &[AppName]) -> Verdict {
         for app in apps {
             rows.push(row(cx, app).await);
         }
-        told(&rows)
+        to_verdict(&rows)
     })
 }
 
@@ -39,7 +39,7 @@ async fn row(cx: &Context, app: &AppName) -> Row {
         Ok(target) => match ports::connect(&target, &cx.env) {
             Err(error) => Context::not_connected(COMMAND, &target, &error),
             Ok(ports) => {
-                cx.orchestrate(COMMAND, ports, &target, &Limits::default(), async |orchestrator| {
+                cx.orchestrate(COMMAND, ports, &target, &RunLimits::default(), async |orchestrator| {
                     let seen = orchestrator.status().await?;
                     let verdict = show::shown(&seen, &target);
                     status = Some(seen);
@@ -52,7 +52,7 @@ async fn row(cx: &Context, app: &AppName) -> Row {
     Row { app: app.clone(), verdict, status }
 }
 
-fn told(rows: &[Row]) -> Verdict {
+fn to_verdict(rows: &[Row]) -> Verdict {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.add_row(["APPLICATION", "SERVING", "SINCE", "ROLLBACK TO", "STATE"]);

@@ -2,7 +2,7 @@
 
 use bluegreen_core::orchestrator::Retired;
 
-use super::{Context, Limits};
+use super::{Context, RunLimits};
 use crate::args::RetireArgs;
 use crate::output::{Next, Verdict};
 use crate::settings::{self, Target};
@@ -19,13 +19,13 @@ pub(super) fn retire(cx: &Context, args: &RetireArgs) -> Verdict {
         Ok(id) => id,
         Err(error) => return Context::bad_id(COMMAND, &error),
     };
-    let limits = Limits { wait: args.wait, deadline: None };
+    let limits = RunLimits { wait: args.wait, deadline: None };
     cx.with_orchestrator(COMMAND, &target, &limits, async |orchestrator| {
-        orchestrator.retire(id, args.now).await.map(|retired| told(&retired, &target))
+        orchestrator.retire(id, args.now).await.map(|retired| to_verdict(&retired, &target))
     })
 }
 
-pub(super) fn told(retired: &Retired, target: &Target) -> Verdict {
+pub(super) fn to_verdict(retired: &Retired, target: &Target) -> Verdict {
     let app = &retired.app;
     let text = match (&retired.stopped, &retired.warm) {
         (Some(name), _) => format!("retired: {name} is stopped"),

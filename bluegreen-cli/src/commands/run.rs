@@ -5,7 +5,7 @@ use bluegreen_core::orchestrator::{Earlier, Goal, NoRollback, Report, Request};
 use bluegreen_core::state::{Outcome, Verb};
 use serde_json::json;
 
-use super::{Context, Limits};
+use super::{Context, RunLimits};
 use crate::args::{DeployArgs, RollbackArgs, RunArgs};
 use crate::config::Mode;
 use crate::output::{Next, Verdict, receipt};
@@ -47,7 +47,7 @@ pub(super) fn rollback(cx: &Context, args: &RollbackArgs) -> Verdict {
         Err(error) => return explain::settings(COMMAND, &error, cx.out.is_styled()),
     };
     if *list {
-        return cx.with_orchestrator(COMMAND, &target, &Limits::default(), async |orchestrator| {
+        return cx.with_orchestrator(COMMAND, &target, &RunLimits::default(), async |orchestrator| {
             orchestrator.rollbacks().await.map(|releases| listed(&releases, &target))
         });
     }

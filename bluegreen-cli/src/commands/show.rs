@@ -5,7 +5,7 @@ use bluegreen_core::orchestrator::{
 };
 use comfy_table::{ContentArrangement, Table, presets};
 
-use super::{Context, Limits, overview};
+use super::{Context, RunLimits, overview};
 use crate::args::{AppArgs, InputArgs};
 use crate::exit::Exit;
 use crate::output::{Next, Verdict, plain, receipt};
@@ -27,7 +27,7 @@ pub(super) fn plan(cx: &Context, args: &InputArgs) -> Verdict {
     if args.force {
         request = request.forced();
     }
-    cx.with_orchestrator(COMMAND, &target, &Limits::default(), async |orchestrator| {
+    cx.with_orchestrator(COMMAND, &target, &RunLimits::default(), async |orchestrator| {
         orchestrator.plan(request).await.map(|report| planned(&report))
     })
 }
@@ -67,7 +67,7 @@ pub(super) fn status(cx: &Context, args: &AppArgs) -> Verdict {
         Ok(target) => target,
         Err(error) => return explain::settings(COMMAND, &error, cx.out.is_styled()),
     };
-    cx.with_orchestrator(COMMAND, &target, &Limits::default(), async |orchestrator| {
+    cx.with_orchestrator(COMMAND, &target, &RunLimits::default(), async |orchestrator| {
         orchestrator.status().await.map(|status| shown(&status, &target))
     })
 }

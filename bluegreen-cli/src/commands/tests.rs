@@ -9,7 +9,7 @@ use bluegreen_core::state::Activity;
 use bluegreen_core::testing::{Fault, Health, When, World};
 
 use super::cancel::Cancelled;
-use super::doctor::{Finding, Level};
+use super::doctor::{CheckResult, Level};
 use super::{cancel, doctor, history, retire, run, show};
 use crate::config::{App, NginxSettings};
 use crate::exit::Exit;
@@ -193,7 +193,7 @@ async fn what_is_kept_warm_and_what_was_not_drained_is_said() {
     let status = async || text(&show::shown(&orchestrator.status().await.unwrap(), &target(&world)));
     let retire = async |now| {
         let retired = orchestrator.retire("r".parse().unwrap(), now).await.unwrap();
-        text(&retire::told(&retired, &target(&world)))
+        text(&retire::to_verdict(&retired, &target(&world)))
     };
     let said = status().await;
     assert!(said.contains("kept warm    web-blue, for another"), "{said}");
@@ -246,7 +246,7 @@ async fn a_cancel_says_what_became_of_the_run() {
     let status = orchestrator.status().await.unwrap();
     let holder = |id: &str| Holder::new(7, "here", Activity::Deploy, id.parse().unwrap());
     let told = |cancelled| {
-        let verdict = cancel::told(&cancelled, &status, &target(&world));
+        let verdict = cancel::to_verdict(&cancelled, &status, &target(&world));
         (verdict.exit, text(&verdict))
     };
     assert_eq!(
@@ -275,7 +275,7 @@ async fn a_cancel_says_what_became_of_the_run() {
     );
     deploy(&world, "2", "d3").await.unwrap();
     let status = orchestrator.status().await.unwrap();
-    let verdict = cancel::told(&Cancelled::Ended(holder("d3")), &status, &target(&world));
+    let verdict = cancel::to_verdict(&Cancelled::Ended(holder("d3")), &status, &target(&world));
     let said = text(&verdict);
     assert!(verdict.exit == Exit::Refused && said.contains("too late: deploy d3: committed"), "{said}");
     assert!(said.trim_end().ends_with("next: bluegreen rollback web"), "{said}");
@@ -292,7 +292,7 @@ async fn a_cancel_of_what_settles_tells_what_is_left() {
     }
     let status = Orchestrator::new(world.ports(), world.spec()).status().await.unwrap();
     let tended = Cancelled::Ended(Holder::new(7, "here", Activity::Recover, "r1".parse().unwrap()));
-    let verdict = cancel::told(&tended, &status, &target(&world));
+    let verdict = cancel::to_verdict(&tended, &status, &target(&world));
     let said = text(&verdict);
     assert_eq!(verdict.exit, Exit::Refused);
     assert!(
@@ -305,14 +305,14 @@ async fn a_cancel_of_what_settles_tells_what_is_left() {
 #[test]
 fn a_doctor_says_the_worst_last_and_what_to_do_about_it() {
     let world = world();
-    let finding = |level, remedy: Option<&str>| Finding {
+    let finding = |level, remedy: Option<&str>| CheckResult {
         check: "disk",
         level,
         found: "5 MB are free".to_owned(),
         remedy: remedy.map(Into::into),
     };
-    let told = |findings: &[Finding]| {
-        let verdict = doctor::told(findings, &target(&world));
+    let told = |findings: &[CheckResult]| {
+        let verdict = doctor::to_verdict(findings, &target(&world));
         (verdict.exit, text(&verdict), verdict.json()["result"]["ready"].clone())
     };
     let (fine, skipped) = (finding(Level::Fine, None), finding(Level::Skipped, None));

@@ -7,10 +7,10 @@ use bluegreen_core::model::{Color, Slot};
 
 use super::app::{App, Marks, Reach};
 use super::nginx::Mode;
-use super::reader::Context;
+use super::reader::ConfigReader;
 
 /// Complains about everything that does not go together.
-pub(super) fn all(cx: &Context, apps: &[(App, Marks)]) {
+pub(super) fn all(cx: &ConfigReader, apps: &[(App, Marks)]) {
     for (app, marks) in apps {
         proxy(cx, app, marks);
     }
@@ -18,7 +18,7 @@ pub(super) fn all(cx: &Context, apps: &[(App, Marks)]) {
 }
 
 /// The way nginx is switched, and the way it reaches the containers.
-fn proxy(cx: &Context, app: &App, marks: &Marks) {
+fn proxy(cx: &ConfigReader, app: &App, marks: &Marks) {
     let name = &app.spec.name;
     let help = "see docs/bluegreen.example.toml";
     match app.nginx.mode {
@@ -70,7 +70,7 @@ struct Claim<'a> {
 }
 
 /// Every two places that claim the same port, address or name.
-fn shared(cx: &Context, apps: &[(App, Marks)]) {
+fn shared(cx: &ConfigReader, apps: &[(App, Marks)]) {
     let mut claims: Vec<Claim<'_>> = Vec::new();
     for (app, marks) in apps {
         for (index, color) in Color::ALL.into_iter().enumerate() {

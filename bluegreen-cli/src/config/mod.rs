@@ -27,7 +27,7 @@ use crate::bounded;
 
 pub(crate) use app::{App, DEFAULT_GREEN, DEFAULT_PORT};
 pub(crate) use nginx::{Mode, NginxSettings};
-use reader::{Context, Problem, Section};
+use reader::{ConfigReader, Problem, Section};
 
 /// Where a configuration is looked for when none is named.
 pub(crate) const DEFAULT_PATHS: [&str; 2] = ["bluegreen.toml", "/etc/bluegreen/bluegreen.toml"];
@@ -117,7 +117,7 @@ pub(crate) fn load_one(path: &Path, app: &AppName) -> Result<Config, ConfigError
 ///
 /// See [`ConfigError`].
 pub(crate) fn one_of(text: &str, path: &Path, app: &AppName) -> Result<Config, ConfigError> {
-    let cx = Context::of_one(app);
+    let cx = ConfigReader::of_one(app);
     let config = parse_into(&cx, text, beside(path));
     let (problems, text) = (cx.into_problems(), text.to_owned());
     if problems.is_empty() {
@@ -139,7 +139,7 @@ pub(crate) fn names(path: &Path) -> Vec<AppName> {
 pub(crate) fn state_dir(path: &Path) -> Option<PathBuf> {
     let text = text(path).ok()?;
     let (table, _) = DeTable::parse_recoverable(&text);
-    let cx = Context::default();
+    let cx = ConfigReader::default();
     Section::root(&cx, &table).item("state_dir").and_then(|item| nginx::absolute(&item))
 }
 
@@ -160,13 +160,13 @@ fn beside(path: &Path) -> &Path {
 ///
 /// Everything that is wrong with it, in its order.
 pub(crate) fn parse(text: &str, base: &Path) -> Result<Config, Vec<Problem>> {
-    let cx = Context::default();
+    let cx = ConfigReader::default();
     let config = parse_into(&cx, text, base);
     let problems = cx.into_problems();
     if problems.is_empty() { Ok(config) } else { Err(problems) }
 }
 
-fn parse_into(cx: &Context, text: &str, base: &Path) -> Config {
+fn parse_into(cx: &ConfigReader, text: &str, base: &Path) -> Config {
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
         let at = error.span().unwrap_or(text.len()..text.len());

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bluegreen_core::adapter::nginx::{
-    ChosenLine, HostNginx, Mode as CoreMode, Place, Protocol, PublicUrl, Site,
+    ChosenLine, HostNginx, Mode as CoreMode, NginxInstance, Protocol, PublicUrl, Site,
 };
 use bluegreen_core::model::{InstanceName, Slots};
 
@@ -25,7 +25,7 @@ pub(crate) enum Mode {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NginxSettings {
     /// Where it runs.
-    pub(crate) place: Place,
+    pub(crate) place: NginxInstance,
     /// How it is switched.
     pub(crate) mode: Mode,
     /// Where the generated files are, on the host.
@@ -49,7 +49,7 @@ pub(crate) struct NginxSettings {
 impl Default for NginxSettings {
     fn default() -> Self {
         Self {
-            place: Place::host(),
+            place: NginxInstance::host(),
             mode: Mode::Live,
             dir: None,
             conf: None,
@@ -69,7 +69,7 @@ const HOST_DIR: &str = "/etc/nginx/conf.d";
 impl NginxSettings {
     /// Whether nginx runs in a container.
     pub(crate) fn in_container(&self) -> bool {
-        matches!(self.place, Place::Container { .. })
+        matches!(self.place, NginxInstance::Container { .. })
     }
 
     /// The adapter's own settings. The cross checks have made sure that the files are named.
@@ -143,7 +143,7 @@ fn place(section: &Section<'_>, settings: &mut NginxSettings) {
         }
     }
     if let Some(name) = container.and_then(|item| item.parsed::<InstanceName>("the name of a container")) {
-        settings.place = Place::Container { name };
+        settings.place = NginxInstance::Container { name };
         return;
     }
     let [binary, main_config, prefix, pid_file] = on_host;
@@ -151,7 +151,7 @@ fn place(section: &Section<'_>, settings: &mut NginxSettings) {
         return;
     }
     let mut host = match &settings.place {
-        Place::Host(host) => host.clone(),
+        NginxInstance::Host(host) => host.clone(),
         _ => HostNginx::default(),
     };
     if let Some(binary) = binary.and_then(|item| item.text("a program's name or absolute path")) {
@@ -160,7 +160,7 @@ fn place(section: &Section<'_>, settings: &mut NginxSettings) {
     host.config = main_config.and_then(|item| absolute(&item)).or(host.config);
     host.prefix = prefix.and_then(|item| absolute(&item)).or(host.prefix);
     host.pid_file = pid_file.and_then(|item| absolute(&item)).or(host.pid_file);
-    settings.place = Place::Host(host);
+    settings.place = NginxInstance::Host(host);
 }
 
 fn url(section: &Section<'_>, settings: &mut NginxSettings) {

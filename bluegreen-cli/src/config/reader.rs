@@ -60,14 +60,14 @@ pub(crate) struct Problem {
 
 /// Collects the problems of one file and the keys that were asked for.
 #[derive(Debug, Default)]
-pub(crate) struct Context {
+pub(crate) struct ConfigReader {
     problems: RefCell<Vec<Problem>>,
     known: RefCell<BTreeSet<String>>,
     /// The application that is read, where it is not all of them, for the verbs that come after its deploy.
     one: Option<String>,
 }
 
-impl Context {
+impl ConfigReader {
     /// For what concerns one application, and only what is needed after it was deployed.
     pub(crate) fn of_one(app: &AppName) -> Self {
         Self { one: Some(app.to_string()), ..Self::default() }
@@ -126,7 +126,7 @@ impl Context {
 /// A value and its place.
 #[derive(Debug, Clone)]
 pub(crate) struct Item<'a> {
-    cx: &'a Context,
+    cx: &'a ConfigReader,
     /// The key as the user knows it: `app.web.port`.
     pub(crate) path: String,
     schema: String,
@@ -293,7 +293,7 @@ impl<'a> Item<'a> {
 /// A table whose keys are ours.
 #[derive(Debug)]
 pub(crate) struct Section<'a> {
-    pub(crate) cx: &'a Context,
+    pub(crate) cx: &'a ConfigReader,
     table: &'a DeTable<'a>,
     /// Where the table is: its header, its key or its braces.
     pub(crate) at: Range<usize>,
@@ -304,7 +304,7 @@ pub(crate) struct Section<'a> {
 
 impl<'a> Section<'a> {
     /// The whole document.
-    pub(crate) fn root(cx: &'a Context, table: &'a Spanned<DeTable<'a>>) -> Self {
+    pub(crate) fn root(cx: &'a ConfigReader, table: &'a Spanned<DeTable<'a>>) -> Self {
         let (path, schema) = (String::new(), String::new());
         Self { cx, table: table.get_ref(), at: 0..0, path, schema, asked: RefCell::default() }
     }

@@ -41,7 +41,7 @@ fn keys(value: &Value, path: &str, known: &BTreeSet<String>, found: &mut BTreeSe
 
 #[test]
 fn the_example_is_right_and_complete() {
-    let cx = Context::default();
+    let cx = ConfigReader::default();
     let config = parse_into(&cx, EXAMPLE, Path::new("."));
     let known = cx.known();
     assert_eq!(cx.into_problems(), []);

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
-use bluegreen_core::adapter::nginx::Place;
+use bluegreen_core::adapter::nginx::NginxInstance;
 use bluegreen_core::model::{EcrHost, Limits};
 use bluegreen_core::orchestrator::{Aftermath, CannotPass, Cause, Failure, GateFailure, NoRollback, Remedy};
 use bluegreen_core::port::{JournalError, Location, MissingFile, ProxyError, RegistryError, RuntimeError};
@@ -273,7 +273,7 @@ pub(crate) fn open_state(directory: &str, is_there: bool) -> Next {
 pub(crate) fn proxy(error: &ProxyError, target: &Target) -> Next {
     match error {
         ProxyError::NotRunning { .. } => match &target.app.nginx.place {
-            Place::Container { name } => Next::run(["docker", "start", name.as_str()])
+            NginxInstance::Container { name } => Next::run(["docker", "start", name.as_str()])
                 .saying(format!("start nginx; if it does not stay up, docker logs {name} shows why")),
             _ => Next::run(["systemctl", "start", "nginx"])
                 .saying("start nginx; if it does not stay up, journalctl -u nginx shows why"),
@@ -333,7 +333,7 @@ fn let_through(at: Option<&Location>) -> Next {
 /// nginx does not find the candidate's container by its name.
 fn unresolved(target: &Target) -> Next {
     match (&target.app.nginx.place, target.app.spec.options.networks.first()) {
-        (Place::Container { name }, Some(network)) => {
+        (NginxInstance::Container { name }, Some(network)) => {
             Next::run(["docker", "network", "connect", network.name.as_str(), name.as_str()])
                 .saying("connect nginx's container to the application's network")
         }
@@ -344,8 +344,8 @@ fn unresolved(target: &Target) -> Next {
 /// nginx's own test, where its own words tell what is wrong.
 pub(crate) fn test_of_nginx(target: &Target) -> Next {
     match &target.app.nginx.place {
-        Place::Container { name } => Next::run(["docker", "exec", name.as_str(), "nginx", "-t"]),
-        Place::Host(host) => {
+        NginxInstance::Container { name } => Next::run(["docker", "exec", name.as_str(), "nginx", "-t"]),
+        NginxInstance::Host(host) => {
             let set = [("-c", &host.config), ("-p", &host.prefix)].into_iter();
             let set = set
                 .filter_map(|(option, path)| Some([option.to_owned(), path.as_ref()?.display().to_string()]));

@@ -57,32 +57,32 @@ impl HttpError {
 
     /// What a client would call it.
     #[cfg(feature = "nginx")]
-    pub(crate) fn miss(&self) -> crate::model::Miss {
+    pub(crate) fn miss(&self) -> crate::model::RequestError {
         use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
 
-        use crate::model::Miss;
+        use crate::model::RequestError;
 
         let by_kind = |error: &std::io::Error| match error.kind() {
             // Writing into a connection that the peer has closed.
-            ConnectionReset | BrokenPipe => Miss::Reset,
-            UnexpectedEof => Miss::Eof,
-            std::io::ErrorKind::TimedOut => Miss::Timeout,
-            _ => Miss::Other,
+            ConnectionReset | BrokenPipe => RequestError::Reset,
+            UnexpectedEof => RequestError::Eof,
+            std::io::ErrorKind::TimedOut => RequestError::Timeout,
+            _ => RequestError::Other,
         };
         match self {
-            Self::Unsendable(_) => Miss::Other,
-            Self::Connect(_) if self.is_refused() => Miss::Refused,
+            Self::Unsendable(_) => RequestError::Other,
+            Self::Connect(_) if self.is_refused() => RequestError::Refused,
             Self::Connect(error) => by_kind(error),
-            Self::Timeout(_) => Miss::Timeout,
+            Self::Timeout(_) => RequestError::Timeout,
             // A request that the end of its connection overtook is `canceled` or `closed`.
             Self::Broken(error)
                 if error.is_incomplete_message() || error.is_canceled() || error.is_closed() =>
             {
-                Miss::Eof
+                RequestError::Eof
             }
             Self::Broken(error) => std::error::Error::source(error)
                 .and_then(|source| source.downcast_ref::<std::io::Error>())
-                .map_or(Miss::Other, by_kind),
+                .map_or(RequestError::Other, by_kind),
         }
     }
 }

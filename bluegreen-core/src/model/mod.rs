@@ -26,8 +26,8 @@ pub use network::{Backend, Endpoint, Publish};
 pub use options::{Mount, NetworkAttachment, RestartPolicy, RunOptions};
 pub use policy::{DeadlineTooShort, DrainPolicy, GatePolicy, Limits, LongLived, Retain};
 pub use receipt::{
-    KeepAlive, Latency, Measurement, Miss, Misses, Rate, Receipt, ReceiptGate, ReceiptPolicy, Segment,
-    Slowdown,
+    KeepAlive, Latency, Measurement, Rate, Receipt, ReceiptGate, ReceiptPolicy, RequestError, RequestErrors,
+    Segment, Slowdown,
 };
 pub use release::{AppSpec, InstanceSpec, Release, Slot, Slots};
 pub use secret::Secret;

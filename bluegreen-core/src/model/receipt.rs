@@ -30,7 +30,7 @@ impl Default for ReceiptPolicy {
 /// When failures of clients' requests undo a switch.
 ///
 /// Only those since the switch began count: what clients lost before it is no fault of the candidate, and the
-/// candidate may be what mends it.
+/// candidate may be what fixes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReceiptGate {
@@ -154,7 +154,7 @@ pub struct Measurement {
     /// How many were without an answer when the run ended, their time not over: neither well nor failed.
     pub unfinished: u64,
     /// In which way they failed.
-    pub failures: Misses,
+    pub failures: RequestErrors,
     /// The longest time without a successful answer. With `rate` a second it is never much less than `1 / rate`.
     #[serde(rename = "longest_gap_us", with = "micros")]
     pub longest_gap: Duration,
@@ -233,7 +233,7 @@ impl KeepAlive {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[expect(clippy::exhaustive_enums, reason = "whoever counts them should see a new one")]
-pub enum Miss {
+pub enum RequestError {
     /// The connection was refused.
     Refused,
     /// The connection was reset.
@@ -250,7 +250,7 @@ pub enum Miss {
     Other,
 }
 
-impl fmt::Display for Miss {
+impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Refused => "connection refused",
@@ -267,35 +267,35 @@ impl fmt::Display for Miss {
 /// Failed requests by the way in which they failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct Misses {
-    /// See [`Miss::Refused`].
+pub struct RequestErrors {
+    /// See [`RequestError::Refused`].
     pub refused: u64,
-    /// See [`Miss::Reset`].
+    /// See [`RequestError::Reset`].
     pub reset: u64,
-    /// See [`Miss::Eof`].
+    /// See [`RequestError::Eof`].
     pub eof: u64,
-    /// See [`Miss::Timeout`].
+    /// See [`RequestError::Timeout`].
     pub timeout: u64,
-    /// See [`Miss::ServerError`].
+    /// See [`RequestError::ServerError`].
     #[serde(rename = "5xx")]
     pub server_error: u64,
-    /// See [`Miss::OtherStatus`].
+    /// See [`RequestError::OtherStatus`].
     pub other_status: u64,
-    /// See [`Miss::Other`].
+    /// See [`RequestError::Other`].
     pub other: u64,
 }
 
-impl Misses {
+impl RequestErrors {
     /// Counts one more.
-    pub const fn add(&mut self, miss: Miss) {
+    pub const fn add(&mut self, miss: RequestError) {
         let count = match miss {
-            Miss::Refused => &mut self.refused,
-            Miss::Reset => &mut self.reset,
-            Miss::Eof => &mut self.eof,
-            Miss::Timeout => &mut self.timeout,
-            Miss::ServerError => &mut self.server_error,
-            Miss::OtherStatus => &mut self.other_status,
-            Miss::Other => &mut self.other,
+            RequestError::Refused => &mut self.refused,
+            RequestError::Reset => &mut self.reset,
+            RequestError::Eof => &mut self.eof,
+            RequestError::Timeout => &mut self.timeout,
+            RequestError::ServerError => &mut self.server_error,
+            RequestError::OtherStatus => &mut self.other_status,
+            RequestError::Other => &mut self.other,
         };
         *count += 1;
     }
@@ -307,7 +307,7 @@ impl Misses {
     }
 }
 
-impl fmt::Display for Misses {
+impl fmt::Display for RequestErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { refused, reset, eof, timeout, server_error, other_status, other } = *self;
         let kinds = [
@@ -356,8 +356,8 @@ mod tests {
 
     #[test]
     fn failures_are_named() {
-        let mut misses = Misses::default();
-        for miss in [Miss::Reset, Miss::ServerError, Miss::ServerError] {
+        let mut misses = RequestErrors::default();
+        for miss in [RequestError::Reset, RequestError::ServerError, RequestError::ServerError] {
             misses.add(miss);
         }
         assert_eq!((misses.to_string().as_str(), misses.total()), ("1 reset, 2 answered 5xx", 3));

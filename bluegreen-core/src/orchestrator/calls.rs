@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::{Cause, Orchestrator};
 use crate::event::Event;
 use crate::model::{
-    Backend, Check, ImageRef, ImageSource, InstanceSpec, Miss, PinnedImage, ReceiptPolicy, RunOptions, Slot,
+    Backend, Check, ImageRef, ImageSource, InstanceSpec, PinnedImage, ReceiptPolicy, RequestError,
+    RunOptions, Slot,
 };
 use crate::port::{
     Asking, Client, Connection, Described, FileChange, Foreseen, Health, Holder, InFlight, Instance,
@@ -283,9 +284,13 @@ impl Orchestrator {
 }
 
 /// One request of a client. The client has its own clock; the margin lets it say what it was waiting for.
-pub(super) async fn asked(client: &dyn Client, over: Connection, within: Duration) -> Result<u16, Miss> {
+pub(super) async fn asked(
+    client: &dyn Client,
+    over: Connection,
+    within: Duration,
+) -> Result<u16, RequestError> {
     let margin = Duration::from_millis(250);
-    tokio::time::timeout(within + margin, client.ask(over)).await.unwrap_or(Err(Miss::Timeout))
+    tokio::time::timeout(within + margin, client.ask(over)).await.unwrap_or(Err(RequestError::Timeout))
 }
 
 impl Cause {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::{CannotPass, GateFailure, NoRollback, Orchestrator, ServingNow};
-use crate::model::{AppName, DeploymentId, Misses, Receipt};
+use crate::model::{AppName, DeploymentId, Receipt, RequestErrors};
 use crate::plan::Step;
 use crate::port::{Holder, JournalError, ProbeError, ProxyError, RegistryError, RuntimeError};
 use crate::state::IllegalRecord;
@@ -37,14 +37,14 @@ pub struct Failure {
 pub enum Aftermath {
     /// Nothing was touched.
     Untouched,
-    /// What was done is taken back; what served before is what is served. That it runs, [`Failure::serving`] tells:
+    /// What was done is rolled back; what served before is what is served. That it runs, [`Failure::serving`] tells:
     /// a step that touched nothing does not start it again.
     RolledBack,
-    /// Somebody asked to stop; what was done is taken back, as with [`RolledBack`](Self::RolledBack).
+    /// Somebody asked to stop; what was done is rolled back, as with [`RolledBack`](Self::RolledBack).
     Cancelled,
     /// Taking it back failed: a person is needed, or a later [`recover`](Orchestrator::recover).
     Stuck {
-        /// The step that could not be taken back or finished.
+        /// The step that could not be undone or finished.
         step: Step,
         /// Why not.
         error: String,
@@ -95,7 +95,7 @@ pub enum Cause {
     )]
     ClientsFailed {
         /// In which way.
-        failures: Misses,
+        failures: RequestErrors,
         /// How many are allowed.
         allowed: u64,
     },

@@ -57,7 +57,7 @@ impl fmt::Display for GateFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { candidate, state, died, deadline, checks, relapse, unreachable } = self;
         if *died {
-            write!(f, "the candidate {candidate} is {}", told(state))?;
+            write!(f, "the candidate {candidate} is {}", described(state))?;
         } else {
             write!(f, "the candidate {candidate} was not healthy within {} s", deadline.as_secs_f64())?;
         }
@@ -130,7 +130,7 @@ impl Board {
 }
 
 /// A state for a person. Whether a kill was for lack of memory a runtime does not always learn.
-fn told(state: &InstanceState) -> String {
+fn described(state: &InstanceState) -> String {
     let killed = matches!(
         state,
         InstanceState::Exited { exit_code: KILLED, oom_killed: false, .. }
@@ -145,7 +145,7 @@ pub(super) fn restarted(now: &Instance) -> InstanceState {
         1 => "once".to_owned(),
         restarts => format!("{restarts} times"),
     };
-    let why = now.last_exit.as_ref().map(|exit| format!(" ({})", told(exit))).unwrap_or_default();
+    let why = now.last_exit.as_ref().map(|exit| format!(" ({})", described(exit))).unwrap_or_default();
     InstanceState::Other(format!("restarted {times} by the runtime{why}"))
 }
 

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::status::run_view;
-use super::{Failure, Log, Orchestrator, RollbackOffer, RunView};
+use super::{Failure, Orchestrator, RollbackOffer, RunJournal, RunView};
 use crate::model::{AppName, DeploymentId, Receipt};
 use crate::state::{Entry, Outcome, Record};
 
@@ -45,7 +45,7 @@ impl Orchestrator {
     ///
     /// When the journal cannot be read or makes no sense.
     pub async fn history(&self) -> Result<History, Failure> {
-        let log = Log::open(self).await.map_err(|cause| self.untouched(cause))?;
+        let log = RunJournal::open(self).await.map_err(|cause| self.untouched(cause))?;
         let mut deployment = None;
         let records = log.entries().iter().map(|entry| view(entry, &mut deployment)).collect();
         let runs = log.state().runs.iter().map(run_view).collect();

@@ -13,10 +13,10 @@
 //! | `retire` | what becomes of what served before, and which images stay |
 //! | `rollback` | what can be gone back to, and going there |
 //! | `history` | what the journal holds, for people |
-//! | `settle` | finish an interrupted run or roll it back |
+//! | `recovery` | finish an interrupted run or roll it back |
 //! | `failure`, `report` | what a verb answers: why it failed and what that left, or what it did |
 //! | `calls` | every call on a port, each with its deadline |
-//! | `log` | the journal of this run: write ahead, and answers that got lost |
+//! | `run_journal` | the journal of this run: write ahead, and answers that got lost |
 
 mod calls;
 mod drain;
@@ -24,16 +24,16 @@ mod failure;
 mod foresight;
 mod gate;
 mod history;
-mod log;
 mod pace;
 mod prepare;
 mod receipt;
+mod recovery;
 mod remedy;
 mod report;
 mod retire;
 mod rollback;
 mod run;
-mod settle;
+mod run_journal;
 mod status;
 mod tally;
 mod unwind;
@@ -48,7 +48,6 @@ pub use self::failure::{Aftermath, Cause, Failure};
 pub use self::foresight::CannotPass;
 pub use self::gate::GateFailure;
 pub use self::history::{History, RecordView};
-use self::log::Log;
 use self::prepare::{Observed, Prepared};
 pub use self::remedy::Remedy;
 pub use self::report::{
@@ -57,6 +56,7 @@ pub use self::report::{
 };
 pub use self::rollback::{Earlier, Goal, NoRollback, RollbackOffer};
 use self::run::Deployment;
+use self::run_journal::RunJournal;
 use crate::event::{Event, Observer, Silent};
 use crate::model::{AppSpec, DeploymentId, ImageRef, PinnedImage, Release, RunOptions};
 use crate::port::{Holder, JournalError, Lease, Ports, Queue};
@@ -147,7 +147,7 @@ impl Orchestrator {
         self
     }
 
-    /// Stops when `cancel` says so: before the commit point everything is taken back, after it the run finishes.
+    /// Stops when `cancel` says so: before the commit point everything is rolled back, after it the run finishes.
     #[must_use]
     pub fn cancelled_by(mut self, cancel: CancellationToken) -> Self {
         self.cancel = cancel;
@@ -207,8 +207,8 @@ impl Orchestrator {
         self.not_elsewhere().await.map_err(|cause| self.untouched(cause))?;
         let lease = self.lock(activity, deployment).await.map_err(|cause| self.untouched(cause))?;
         self.not_elsewhere().await.map_err(|cause| self.untouched(cause))?;
-        let mut log = Log::open(self).await.map_err(|cause| self.untouched(cause))?;
-        let recovered = self.settle(&mut log).await?;
+        let mut log = RunJournal::open(self).await.map_err(|cause| self.untouched(cause))?;
+        let recovered = self.recover_open_run(&mut log).await?;
         Ok(Opened { _lease: lease, log, recovered })
     }
 
@@ -224,7 +224,7 @@ impl Orchestrator {
             Prepared::Unchanged { release } => {
                 let report = self.confirm(deployment, &target, release).await?;
                 // No run needs the place of what is kept warm. That it cannot be stopped is no failure of this one.
-                if let Err(failure) = self.cool(&mut log, false).await {
+                if let Err(failure) = self.stop_warm(&mut log, false).await {
                     self.warn(failure::chain(&failure));
                 }
                 report
@@ -322,7 +322,7 @@ impl Orchestrator {
 /// The lock is held, the journal is read, and nothing is unsettled.
 struct Opened {
     _lease: Lease,
-    log: Log,
+    log: RunJournal,
     recovered: Option<(DeploymentId, Outcome)>,
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::tally::Phase;
-use crate::model::{Miss, Rate, Slowdown};
+use crate::model::{Rate, RequestError, Slowdown};
 
 /// Of what the proxy lets through, this part is taken.
 const SHARE: u32 = 20;
@@ -43,11 +43,11 @@ impl Pace {
     ///
     /// 429 says that by itself. 503, or no answer in time, may also be an outage: what the same pace did not lead to
     /// before the switch, and no limit explains, is the candidate's own, and is counted as densely as all else.
-    pub(super) fn answered(&mut self, phase: Phase, outcome: Result<u16, Miss>) {
+    pub(super) fn answered(&mut self, phase: Phase, outcome: Result<u16, RequestError>) {
         self.answers = self.answers.saturating_add(1);
         let one_too_many = match outcome {
             Ok(429) => true,
-            Ok(503) | Err(Miss::Timeout) => self.limited || phase == Phase::Before,
+            Ok(503) | Err(RequestError::Timeout) => self.limited || phase == Phase::Before,
             _ => false,
         };
         if one_too_many {
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn one_that_is_turned_away_slows_all_that_follow_and_a_plain_failure_none() {
         let mut pace = Pace::new(Rate::default());
-        for outcome in [Ok(200), Ok(404), Ok(502), Err(Miss::Refused)] {
+        for outcome in [Ok(200), Ok(404), Ok(502), Err(RequestError::Refused)] {
             assert!(pace.is_one_by_one());
             pace.answered(Phase::Before, outcome);
         }
@@ -111,18 +111,19 @@ mod tests {
     #[test]
     fn an_outage_since_the_switch_is_counted_as_densely_as_all_else_unless_a_limit_explains_it() {
         let mut asked = Rate::default().interval();
-        let mut after = |limit: Option<u32>, before: Result<u16, Miss>, since: Result<u16, Miss>| {
-            let mut pace = Pace::new(Rate::default());
-            if let Some(limit) = limit {
-                pace.keep_below(limit);
-            }
-            pace.answered(Phase::Before, before);
-            asked = pace.interval();
-            pace.answered(Phase::During, since);
-            pace.answered(Phase::After, since);
-            pace.interval() > asked
-        };
-        for outage in [Ok(503), Err(Miss::Timeout)] {
+        let mut after =
+            |limit: Option<u32>, before: Result<u16, RequestError>, since: Result<u16, RequestError>| {
+                let mut pace = Pace::new(Rate::default());
+                if let Some(limit) = limit {
+                    pace.keep_below(limit);
+                }
+                pace.answered(Phase::Before, before);
+                asked = pace.interval();
+                pace.answered(Phase::During, since);
+                pace.answered(Phase::After, since);
+                pace.interval() > asked
+            };
+        for outage in [Ok(503), Err(RequestError::Timeout)] {
             assert!(!after(None, Ok(200), outage), "the candidate's own");
             assert!(after(None, outage, outage), "it was so before the switch");
             assert!(after(Some(60_000), Ok(200), outage), "a limit is in force");

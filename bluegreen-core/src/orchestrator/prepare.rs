@@ -186,7 +186,7 @@ impl Orchestrator {
     ) -> Result<Report, Failure> {
         let backend = release.spec.slot.backend();
         let proven = async {
-            if self.active().await?.settled
+            if self.active().await?.consistent
                 && let Ok(proof) = self.verify(&backend).await
             {
                 return Ok(proof);
@@ -228,7 +228,7 @@ impl Orchestrator {
 
     async fn planned(&self, request: &Request) -> Result<PlanReport, Cause> {
         self.not_elsewhere().await?;
-        let state = super::Log::open(self).await?.state().clone();
+        let state = super::RunJournal::open(self).await?.state().clone();
         Self::not_superseded(&state, &request.deployment)?;
         let (image, observed) = tokio::join!(self.resolve(&request.image), self.examine());
         let target = Target::deployed(image?, self.spec.options.clone(), request.force);

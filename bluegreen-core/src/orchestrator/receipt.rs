@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::failure::chain;
 pub(super) use super::tally::Phase;
 use super::tally::Tally;
-use super::{Cause, Deployment, Log, Orchestrator};
+use super::{Cause, Deployment, Orchestrator, RunJournal};
 use crate::event::Event;
 use crate::model::{Color, Receipt, ReceiptGate, ReceiptPolicy};
 use crate::port::{Client, Connection};
@@ -168,7 +168,7 @@ impl Deployment<'_> {
 
     /// Ends the looking: what was seen goes into the journal and to the observer. Once; the journal's failure is no
     /// reason to fail, the next record will tell.
-    pub(super) async fn keep_receipt(&mut self, log: &mut Log) {
+    pub(super) async fn keep_receipt(&mut self, log: &mut RunJournal) {
         let Some(watch) = self.watch.take() else { return };
         let Some(receipt) = watch.end().await else { return };
         drop(log.append(Record::Receipt { receipt: receipt.clone() }).await);
@@ -210,7 +210,7 @@ async fn baked(watch: &Watch, gate: ReceiptGate, policy: &ReceiptPolicy) -> Resu
             if now >= until {
                 wanted.get_or_insert(tally.sent_so_far());
             }
-            let settled = wanted.is_some_and(|wanted| tally.is_settled(wanted));
+            let settled = wanted.is_some_and(|wanted| tally.is_complete(wanted));
             (settled, tally.since_switch(), tally.blind().map(str::to_owned))
         };
         if let Some(reason) = blind {

@@ -10,7 +10,7 @@ use crate::state::AppState;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Remedy {
-    /// The proxy's own configuration is to be mended: it does not pass its test. Until then a deploy is refused.
+    /// The proxy's own configuration is to be fixed: it does not pass its test. Until then a deploy is refused.
     MendProxy {
         /// The files that are missing, where that is why.
         missing: Vec<MissingFile>,

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use super::{Remedy, RollbackOffer};
-use crate::model::{AppName, Color, DeploymentId, InstanceName, LongLived, Miss, Receipt};
+use crate::model::{AppName, Color, DeploymentId, InstanceName, LongLived, Receipt, RequestError};
 use crate::plan::Step;
 use crate::port::{Holder, InFlight};
 use crate::state::Verb;
@@ -192,7 +192,7 @@ pub enum PublicLook {
         /// Where it asked.
         target: String,
         /// In which way it failed.
-        miss: Miss,
+        miss: RequestError,
     },
     /// None can be sent from here.
     NotAsked {
@@ -301,17 +301,17 @@ pub enum RunEnding {
     Committed,
     /// Its candidate serves, and what is left to do after that is not done.
     CommittedUnfinished,
-    /// It was taken back.
+    /// It was rolled back.
     RolledBack {
         /// What failed; unset if the run was asked to stop or was interrupted.
         failed: Option<FailedStep>,
     },
     /// Taking it back failed.
     Stuck {
-        /// What could not be taken back.
+        /// What could not be rolled back.
         failed: FailedStep,
     },
-    /// It stopped before its commit point and nothing was taken back yet.
+    /// It stopped before its commit point and nothing was rolled back yet.
     CutOff,
 }
 
@@ -327,7 +327,7 @@ pub struct FailedStep {
 
 impl RunEnding {
     /// Whether nothing is left to do.
-    pub const fn is_settled(&self) -> bool {
+    pub const fn is_complete(&self) -> bool {
         matches!(self, Self::Committed | Self::RolledBack { .. })
     }
 }

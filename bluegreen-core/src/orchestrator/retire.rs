@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::failure::chain;
 use super::prepare::Observed;
 use super::report::{Retired, Warm};
-use super::{Aftermath, Cause, Deployment, Failure, Log, NoRollback, Opened, Orchestrator};
+use super::{Aftermath, Cause, Deployment, Failure, NoRollback, Opened, Orchestrator, RunJournal};
 use crate::model::{DeploymentId, Digest, Release, RestartPolicy, RunOptions};
 use crate::plan::Step;
 use crate::port::{Instance, RuntimeError};
@@ -34,9 +34,9 @@ fn last(state: &AppState, number: usize) -> (Vec<&Release>, Vec<&Release>) {
 impl Deployment<'_> {
     /// Lets go of the previous colour, and of the images of releases that are no longer kept.
     ///
-    /// A stop may take minutes. So it is looked once more between the stop and what cannot be taken back: as long as
+    /// A stop may take minutes. So it is looked once more between the stop and what cannot be rolled back: as long as
     /// the previous container is there it can serve again.
-    pub(super) async fn retire(&self, log: &Log) -> Result<String, Cause> {
+    pub(super) async fn retire(&self, log: &RunJournal) -> Result<String, Cause> {
         let orchestrator = self.orchestrator;
         let mut detail = "no previous release".to_owned();
         let mut stopped = None;
@@ -69,7 +69,7 @@ impl Deployment<'_> {
 
     /// Removes images of releases beyond those that are kept, by this application and by the others of this host. An
     /// image that stays is no reason to fail.
-    async fn prune(&self, log: &Log) {
+    async fn prune(&self, log: &RunJournal) {
         let orchestrator = self.orchestrator;
         let kept = orchestrator.spec.retain.releases as usize + 1;
         let (beyond, _) = last(log.state(), kept);
@@ -105,7 +105,7 @@ impl Deployment<'_> {
 
     /// Brings the image here. Only what is no longer kept makes room for it, and where that is not enough nothing is
     /// begun: a disk that is full takes everything else on it down.
-    pub(super) async fn pull(&self, log: &Log) -> Result<(), Cause> {
+    pub(super) async fn pull(&self, log: &RunJournal) -> Result<(), Cause> {
         let orchestrator = self.orchestrator;
         let image = self.candidate.image();
         if orchestrator.has_image(image).await? {
@@ -139,13 +139,13 @@ impl Orchestrator {
     /// As [`deploy`](Self::deploy). [`Aftermath::Committed`] when it could not be stopped: what serves, serves.
     pub async fn retire(&self, deployment: DeploymentId, now: bool) -> Result<Retired, Failure> {
         let Opened { _lease, mut log, recovered } = self.open(Activity::Retire, &deployment).await?;
-        let mut retired = self.cool(&mut log, now).await?;
+        let mut retired = self.stop_warm(&mut log, now).await?;
         retired.recovered = recovered.map(|(deployment, _)| deployment);
         Ok(retired)
     }
 
     /// The same under a lock that is held already.
-    pub(super) async fn cool(&self, log: &mut Log, now: bool) -> Result<Retired, Failure> {
+    pub(super) async fn stop_warm(&self, log: &mut RunJournal, now: bool) -> Result<Retired, Failure> {
         let observed = self.observe().await.map_err(|cause| self.untouched(cause))?;
         let mut retired = Retired::nothing(self.spec.name.clone());
         let Some((instance, left)) = self.warm_instance(log.state(), &observed) else { return Ok(retired) };

@@ -207,7 +207,7 @@ impl Orchestrator {
     }
 
     /// As before a deploy, but what does not hinder the switch does not hinder a way back: what another site's mistake
-    /// breaks is mended after it.
+    /// breaks is fixed after it.
     async fn examine_for_rollback(&self) -> Result<Observed, Cause> {
         match self.examine().await {
             Err(Cause::Proxy(error @ ProxyError::Broken { switches: true, .. })) => {
@@ -229,7 +229,7 @@ impl Orchestrator {
     }
 
     async fn list_rollbacks(&self) -> Result<Vec<(Earlier, Option<NoRollback>)>, Cause> {
-        let log = super::Log::open(self).await?;
+        let log = super::RunJournal::open(self).await?;
         let state = log.state();
         let mut listed = Vec::new();
         for release in state.releases().into_iter().rev().skip(1) {

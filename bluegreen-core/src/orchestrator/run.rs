@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 
 use super::failure::chain;
 use super::receipt::{Phase, Watch};
-use super::{Aftermath, Cause, DrainReport, Failure, Log, Orchestrator, Report, StepTime};
+use super::{Aftermath, Cause, DrainReport, Failure, Orchestrator, Report, RunJournal, StepTime};
 use crate::event::Event;
 use crate::model::{Backend, Color, DeploymentId, Receipt, Release, Slot};
 use crate::plan::{PLAN, Step};
@@ -14,7 +14,7 @@ use crate::port::{Instance, InstanceState, Proof, ProxyError};
 use crate::state::{Outcome, Record, Verb};
 
 /// How long a switch may take to be seen through the proxy, and how often it is looked for. Not long: where it
-/// cannot be proven, clients meet a candidate that does not answer until it is taken back.
+/// cannot be proven, clients meet a candidate that does not answer until it is rolled back.
 const VERIFY_WITHIN: Duration = Duration::from_secs(1);
 const VERIFY_EVERY: Duration = Duration::from_millis(10);
 /// How much of the candidate's log goes with a failure.
@@ -77,7 +77,7 @@ impl<'a> Deployment<'a> {
     }
 
     /// The whole run, from its first record to its last.
-    pub(super) async fn execute(&mut self, log: &mut Log) -> Result<Report, Failure> {
+    pub(super) async fn execute(&mut self, log: &mut RunJournal) -> Result<Report, Failure> {
         let begun = Record::Begun {
             deployment: self.id.clone(),
             app: self.orchestrator.spec.name.clone(),
@@ -106,7 +106,7 @@ impl<'a> Deployment<'a> {
     }
 
     /// The steps after the commit point, and the end of the run.
-    pub(super) async fn finish(&mut self, log: &mut Log, steps: &[Step]) -> Result<Report, Failure> {
+    pub(super) async fn finish(&mut self, log: &mut RunJournal, steps: &[Step]) -> Result<Report, Failure> {
         let finished = match self.forward(log, steps).await {
             Ok(()) => {
                 self.keep_receipt(log).await;
@@ -128,7 +128,7 @@ impl<'a> Deployment<'a> {
     }
 
     /// Takes the run back after a failure, and says what that led to.
-    async fn taken_back(&mut self, log: &mut Log, step: Step, cause: Cause) -> Failure {
+    async fn taken_back(&mut self, log: &mut RunJournal, step: Step, cause: Cause) -> Failure {
         // Before it is removed, and whatever failed: what the candidate said is half of every diagnosis.
         let tail = match &self.instance {
             Some(instance) if !matches!(cause, Cause::Cancelled) => {
@@ -150,7 +150,7 @@ impl<'a> Deployment<'a> {
 
     pub(super) async fn failure(
         &self,
-        log: &Log,
+        log: &RunJournal,
         step: Step,
         cause: Cause,
         aftermath: Aftermath,
@@ -169,7 +169,11 @@ impl<'a> Deployment<'a> {
     }
 
     /// Runs `steps` in order, each with its intent durable before its effect.
-    pub(super) async fn forward(&mut self, log: &mut Log, steps: &[Step]) -> Result<(), (Step, Cause)> {
+    pub(super) async fn forward(
+        &mut self,
+        log: &mut RunJournal,
+        steps: &[Step],
+    ) -> Result<(), (Step, Cause)> {
         for &step in steps {
             if !step.is_past_commit() && self.orchestrator.cancel.is_cancelled() {
                 return Err((step, Cause::Cancelled));
@@ -199,7 +203,7 @@ impl<'a> Deployment<'a> {
     }
 
     /// One step's effect; what came of it, in a line.
-    async fn perform(&mut self, log: &Log, step: Step) -> Result<String, Cause> {
+    async fn perform(&mut self, log: &RunJournal, step: Step) -> Result<String, Cause> {
         let orchestrator = self.orchestrator;
         match step {
             Step::Resolve => Ok(self.candidate.image().to_string()),

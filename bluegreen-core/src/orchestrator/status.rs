@@ -6,7 +6,7 @@ use super::remedy::Found;
 use super::report::{
     AtWork, FailedStep, InstanceView, PublicLook, RunEnding, RunView, ServingNow, Standing, Status, Warm,
 };
-use super::{Cause, Failure, Log, Orchestrator};
+use super::{Cause, Failure, Orchestrator, RunJournal};
 use crate::model::Color;
 use crate::plan::Step;
 use crate::port::{Connection, Instance, InstanceState, ProxyError, Queue, Serving};
@@ -28,7 +28,7 @@ impl Orchestrator {
     async fn look(&self) -> Result<Status, Cause> {
         // Before and after the journal: a run that begins or ends in between is at work, and not one that was cut off.
         let before = self.queue().await?;
-        let state = Log::open(self).await?.state().clone();
+        let state = RunJournal::open(self).await?.state().clone();
         let queue = if before.held { before } else { self.queue().await? };
         let (serving, public, check) = tokio::join!(self.active(), self.public(), self.check_proxy());
         let mut found = Vec::new();

@@ -6,7 +6,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::pace::Pace;
-use crate::model::{Color, KeepAlive, Latency, Measurement, Miss, Misses, Rate, Receipt, Segment};
+use crate::model::{
+    Color, KeepAlive, Latency, Measurement, Rate, Receipt, RequestError, RequestErrors, Segment,
+};
 use crate::port::Connection;
 
 /// Which part of a run it is.
@@ -49,8 +51,8 @@ pub(super) struct Tally {
     /// The number of the first request since the switch began.
     switched_at: u64,
     segments: [Counts; 3],
-    misses: Misses,
-    since_switch: Misses,
+    misses: RequestErrors,
+    since_switch: RequestErrors,
     ended_since_switch: u64,
     keep_alive: KeepAlive,
     /// The 4xx that the previous release answers with: what it tells everybody is no loss. `None`: there is no
@@ -84,8 +86,8 @@ impl Tally {
             pending: BTreeSet::new(),
             switched_at: 0,
             segments: [counts(previous), counts(None), counts(Some(candidate))],
-            misses: Misses::default(),
-            since_switch: Misses::default(),
+            misses: RequestErrors::default(),
+            since_switch: RequestErrors::default(),
             ended_since_switch: 0,
             keep_alive: KeepAlive::default(),
             usual: previous.map(|_| BTreeSet::new()),
@@ -125,7 +127,7 @@ impl Tally {
         Sent { number, phase: self.phase, at: Instant::now(), over }
     }
 
-    pub(super) fn ended(&mut self, sent: Sent, outcome: Result<u16, Miss>) {
+    pub(super) fn ended(&mut self, sent: Sent, outcome: Result<u16, RequestError>) {
         let now = Instant::now();
         self.pending.remove(&sent.number);
         // One that spans a boundary belongs to neither side of it.
@@ -153,19 +155,19 @@ impl Tally {
         self.misses.add(miss);
         // A request that had been waiting for the previous colour since before the switch, in vain, says nothing of
         // the switch.
-        if phase != Phase::Before && !(sent.phase == Phase::Before && miss == Miss::Timeout) {
+        if phase != Phase::Before && !(sent.phase == Phase::Before && miss == RequestError::Timeout) {
             self.since_switch.add(miss);
         }
     }
 
-    fn meaning(&mut self, phase: Phase, status: u16) -> Result<(), Miss> {
+    fn meaning(&mut self, phase: Phase, status: u16) -> Result<(), RequestError> {
         match (status, &mut self.usual) {
-            (500.., _) => Err(Miss::ServerError),
+            (500.., _) => Err(RequestError::ServerError),
             (400..500, Some(usual)) if phase == Phase::Before => {
                 usual.insert(status);
                 Ok(())
             }
-            (400..500, Some(usual)) if !usual.contains(&status) => Err(Miss::OtherStatus),
+            (400..500, Some(usual)) if !usual.contains(&status) => Err(RequestError::OtherStatus),
             _ => Ok(()),
         }
     }
@@ -189,7 +191,7 @@ impl Tally {
     }
 
     /// The failures that a switch answers for.
-    pub(super) const fn since_switch(&self) -> Misses {
+    pub(super) const fn since_switch(&self) -> RequestErrors {
         self.since_switch
     }
 
@@ -213,7 +215,7 @@ impl Tally {
     }
 
     /// Whether there were requests since the switch began, and all of them before the one of that number are over.
-    pub(super) fn is_settled(&self, before: u64) -> bool {
+    pub(super) fn is_complete(&self, before: u64) -> bool {
         let since = self.switched_at..before.max(self.switched_at);
         self.ended_since_switch > 0 && self.pending.range(since).next().is_none()
     }
@@ -329,7 +331,7 @@ mod tests {
         advance(Duration::from_millis(2)).await;
         tally.ended(whole, Ok(200));
         tally.mark(Phase::During);
-        tally.ended(spanning, Err(Miss::Reset));
+        tally.ended(spanning, Err(RequestError::Reset));
         tally.mark(Phase::After);
         let after = tally.sent(Connection::Fresh);
         tally.ended(after, Ok(503));
@@ -395,7 +397,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn before_a_first_deployment_who_answers_is_seen_and_nobody_need() {
-        for (before, requests) in [(Ok(503), 1), (Err(Miss::Refused), 1), (Ok(200), 2)] {
+        for (before, requests) in [(Ok(503), 1), (Err(RequestError::Refused), 1), (Ok(200), 2)] {
             let mut tally = tally(None);
             let sent = tally.sent(Connection::Fresh);
             tally.ended(sent, before);
@@ -420,9 +422,9 @@ mod tests {
         let mut tally = tally(Some(Color::Blue));
         let (late, cut) = (tally.sent(Connection::Fresh), tally.sent(Connection::Fresh));
         tally.mark(Phase::After);
-        tally.ended(late, Err(Miss::Timeout));
+        tally.ended(late, Err(RequestError::Timeout));
         assert_eq!((tally.since_switch().total(), measured(&tally).failed), (0, 1));
-        tally.ended(cut, Err(Miss::Eof));
+        tally.ended(cut, Err(RequestError::Eof));
         assert_eq!(tally.since_switch().total(), 1);
     }
 
@@ -431,16 +433,16 @@ mod tests {
         let mut tally = tally(Some(Color::Blue));
         let _hangs_on_the_previous = tally.sent(Connection::Fresh);
         tally.mark(Phase::During);
-        assert!(!tally.is_settled(tally.sent_so_far()), "silence is not success");
+        assert!(!tally.is_complete(tally.sent_so_far()), "silence is not success");
         let during = tally.sent(Connection::Fresh);
         tally.mark(Phase::After);
         let after = tally.sent(Connection::Fresh);
         tally.ended(after, Ok(200));
-        assert!(!tally.is_settled(3), "one from the middle of the switch is under way");
+        assert!(!tally.is_complete(3), "one from the middle of the switch is under way");
         tally.ended(during, Ok(200));
         let _later = tally.sent(Connection::Fresh);
-        assert!(tally.is_settled(3));
-        assert!(!tally.is_settled(4));
+        assert!(tally.is_complete(3));
+        assert!(!tally.is_complete(4));
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! Takes steps back. Never cancelled, tried several times, and stops at the first that cannot be taken back:
+//! Takes steps back. Never cancelled, tried several times, and stops at the first that cannot be rolled back:
 //! what comes after it might remove what traffic still points at.
 
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::failure::chain;
 use super::receipt::Phase;
-use super::{Cause, Deployment, Log};
+use super::{Cause, Deployment, RunJournal};
 use crate::event::Event;
 use crate::plan::{Step, Undo};
 use crate::state::{Outcome, Record};
@@ -21,7 +21,7 @@ impl Deployment<'_> {
     ///
     /// Each undo is written to the journal first, but an undo goes on if that fails: the start of the step is on record,
     /// so a later recovery does the same again.
-    pub(super) async fn unwind(&mut self, log: &mut Log, steps: &[Step]) -> Result<(), (Step, Cause)> {
+    pub(super) async fn unwind(&mut self, log: &mut RunJournal, steps: &[Step]) -> Result<(), (Step, Cause)> {
         if steps.contains(&Step::Switch) {
             self.phase(Phase::During);
         }
@@ -41,7 +41,7 @@ impl Deployment<'_> {
         Ok(())
     }
 
-    async fn undo_retrying(&self, log: &Log, undo: Undo) -> Result<(), Cause> {
+    async fn undo_retrying(&self, log: &RunJournal, undo: Undo) -> Result<(), Cause> {
         let mut pause = FIRST_PAUSE;
         for _ in 1..ATTEMPTS {
             match self.undo(log, undo).await {
@@ -54,7 +54,7 @@ impl Deployment<'_> {
         self.undo(log, undo).await
     }
 
-    async fn undo(&self, log: &Log, undo: Undo) -> Result<(), Cause> {
+    async fn undo(&self, log: &RunJournal, undo: Undo) -> Result<(), Cause> {
         match undo {
             Undo::SwitchBack => self.switch_back(log).await,
             Undo::RemoveCandidate => {
@@ -65,7 +65,7 @@ impl Deployment<'_> {
     }
 
     /// Sends new requests to what served before, and lets go of the candidate: requests may be in flight to it.
-    async fn switch_back(&self, log: &Log) -> Result<(), Cause> {
+    async fn switch_back(&self, log: &RunJournal) -> Result<(), Cause> {
         let orchestrator = self.orchestrator;
         self.restart_previous(log).await?;
         orchestrator.switch(self.previous_slot().map(crate::model::Slot::backend)).await?;
@@ -76,7 +76,7 @@ impl Deployment<'_> {
     /// Starts what served before where it does not run any more: a reboot or a restart of the Engine in the middle may
     /// have stopped it, or this run. Requests are sent there when it is healthy, or when its time for that is over: it is
     /// all that there is. One that was never on record can only be left as it is.
-    async fn restart_previous(&self, log: &Log) -> Result<(), Cause> {
+    async fn restart_previous(&self, log: &RunJournal) -> Result<(), Cause> {
         let (orchestrator, Some(slot)) = (self.orchestrator, self.previous_slot()) else { return Ok(()) };
         let down = orchestrator.find(slot).await?.is_none_or(|instance| !instance.is_running());
         let recorded = log.state().release_in(slot.color).filter(|release| release.spec.slot == *slot);

@@ -2,7 +2,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-use crate::model::Miss;
+use crate::model::RequestError;
 
 /// A client of an application, made by [`Proxy::client`](super::Proxy::client): to see what clients see.
 #[cfg_attr(feature = "testing", mockall::automock)]
@@ -23,9 +23,9 @@ pub trait Client: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// When there is no complete answer: [`Miss::Refused`], [`Miss::Reset`], [`Miss::Eof`], [`Miss::Timeout`] or
-    /// [`Miss::Other`]. What a status means is the caller's matter.
-    async fn ask(&self, over: Connection) -> Result<u16, Miss>;
+    /// When there is no complete answer: [`RequestError::Refused`], [`RequestError::Reset`], [`RequestError::Eof`], [`RequestError::Timeout`] or
+    /// [`RequestError::Other`]. What a status means is the caller's matter.
+    async fn ask(&self, over: Connection) -> Result<u16, RequestError>;
 }
 
 /// Over which connection a request goes.

@@ -96,19 +96,19 @@ pub struct Serving {
     /// How this is known, for a person.
     pub evidence: String,
     /// Whether the files on disk say the same. When not, an unrelated reload would change what is served.
-    pub settled: bool,
+    pub consistent: bool,
 }
 
 impl Serving {
     /// A colour, or none, and how this is known.
     pub fn new(color: Option<Color>, evidence: impl Into<String>) -> Self {
-        Self { color, evidence: evidence.into(), settled: true }
+        Self { color, evidence: evidence.into(), consistent: true }
     }
 
     /// The same, but the files on disk say otherwise.
     #[must_use]
-    pub fn unsettled(mut self) -> Self {
-        self.settled = false;
+    pub fn inconsistent(mut self) -> Self {
+        self.consistent = false;
         self
     }
 }
@@ -333,7 +333,7 @@ pub enum ProxyError {
     /// The change failed, and putting back what was there failed as well.
     #[error("the switch failed and the earlier state could not be put back: {reason}")]
     NotRestored {
-        /// What to know to mend it.
+        /// What to know to fix it.
         reason: String,
     },
     /// A request through the proxy did not show the expected colour.

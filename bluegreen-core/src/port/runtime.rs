@@ -209,7 +209,7 @@ impl ExecOutput {
 
     /// The same, of which only `stdout` went to standard output.
     #[must_use]
-    pub fn of_which(mut self, stdout: impl Into<String>) -> Self {
+    pub fn with_stdout(mut self, stdout: impl Into<String>) -> Self {
         self.stdout = stdout.into();
         self
     }

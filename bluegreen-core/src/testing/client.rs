@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use super::world::{Inner, World};
-use crate::model::{Digest, Miss};
+use crate::model::{Digest, RequestError};
 use crate::port::{Client, Connection};
 
 /// How the World treats clients, apart from what its containers do.
@@ -16,7 +16,7 @@ pub(super) struct Clients {
     /// Why there is no way in for them.
     pub(super) shut_out: Option<String>,
     /// What the containers of an image answer instead of 200.
-    answers: BTreeMap<Digest, Result<u16, Miss>>,
+    answers: BTreeMap<Digest, Result<u16, RequestError>>,
     /// Nobody gets through until then.
     outage: Option<Instant>,
     /// Whether a switch closes the connections that clients keep.
@@ -39,12 +39,12 @@ impl World {
         self.lock().clients.shut_out = Some(reason.to_owned());
     }
 
-    /// What containers of a published image answer clients with, healthy or not. [`Miss::Timeout`] never answers.
+    /// What containers of a published image answer clients with, healthy or not. [`RequestError::Timeout`] never answers.
     ///
     /// # Panics
     ///
     /// When it was not published.
-    pub fn answers(&self, reference: &str, answer: Result<u16, Miss>) {
+    pub fn answers(&self, reference: &str, answer: Result<u16, RequestError>) {
         let mut inner = self.lock();
         let digest = inner.registry[reference].clone();
         inner.clients.answers.insert(digest, answer);
@@ -67,9 +67,9 @@ impl World {
 }
 
 impl Inner {
-    fn answer(&self) -> Result<u16, Miss> {
+    fn answer(&self) -> Result<u16, RequestError> {
         if self.clients.outage.is_some_and(|until| Instant::now() < until) {
-            return Err(Miss::Refused);
+            return Err(RequestError::Refused);
         }
         let Some(color) = self.proxy else { return Ok(503) };
         let Some((_, container)) = self.at(color).filter(|(_, container)| self.is_healthy(container)) else {
@@ -109,18 +109,18 @@ impl Client for FakeClient {
         None
     }
 
-    async fn ask(&self, over: Connection) -> Result<u16, Miss> {
+    async fn ask(&self, over: Connection) -> Result<u16, RequestError> {
         let answer = {
             let mut inner = self.world.lock();
             inner.clients.asked += 1;
             let closed = inner.clients.closed;
             let mut open_since = self.open_since.lock().expect("nobody panics with it");
             if over == Connection::Kept && std::mem::replace(&mut *open_since, closed) != closed {
-                return Err(Miss::Eof);
+                return Err(RequestError::Eof);
             }
             inner.answer()
         };
-        if answer == Err(Miss::Timeout) {
+        if answer == Err(RequestError::Timeout) {
             std::future::pending::<()>().await;
         }
         answer

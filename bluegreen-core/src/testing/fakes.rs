@@ -321,7 +321,7 @@ impl Proxy for Fake {
     async fn active(&self, app: &AppName) -> Result<Serving, ProxyError> {
         let active = self.call("proxy.active", app, |inner| {
             let serving = Serving::new(inner.proxy, "the World says so");
-            if inner.proxy_settled { serving } else { serving.unsettled() }
+            if inner.proxy_settled { serving } else { serving.inconsistent() }
         });
         active.await.map_err(proxy_failure)
     }

@@ -48,7 +48,7 @@ async fn the_one_line_is_taken_over_and_given_back() {
     let (asked, failures) = load.end().await;
     assert!(asked > 20 && failures.is_empty(), "{asked} asked, {failures:?}");
     let active = proxy.active(&rig.app).await.unwrap();
-    assert_eq!((active.color, active.settled), (Some(Color::Green), true), "{}", active.evidence);
+    assert_eq!((active.color, active.consistent), (Some(Color::Green), true), "{}", active.evidence);
     assert_eq!(rig.color().await, "green");
     let text = fs::read(rig.path(SITE)).unwrap();
     let ours = format!("include {}/bluegreen/web-api", rig.path("conf.d").display());

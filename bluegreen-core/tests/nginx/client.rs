@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bluegreen_core::adapter::nginx::Nginx;
-use bluegreen_core::model::{Color, Miss};
+use bluegreen_core::model::{Color, RequestError};
 use bluegreen_core::port::{Asking, Connection, Proxy as _, ProxyError};
 use tokio::time::sleep;
 
@@ -58,7 +58,7 @@ async fn a_kept_connection_does_not_outlive_a_reload_and_the_client_knows_what_h
     rig.go(&proxy, Color::Green).await;
     sleep(Duration::from_millis(300)).await;
     let lost = client.ask(Connection::Kept).await;
-    assert!(matches!(lost, Err(Miss::Eof | Miss::Reset)), "{lost:?}");
+    assert!(matches!(lost, Err(RequestError::Eof | RequestError::Reset)), "{lost:?}");
     assert_eq!(client.ask(Connection::Kept).await, Ok(200), "it opens another one");
     assert_eq!(client.ask(Connection::Fresh).await, Ok(200));
 }
@@ -73,7 +73,7 @@ async fn failures_have_their_names() {
     .await;
     rig.go(&proxy, Color::Blue).await;
     let mut asking = ASKING.clone();
-    for (path, outcome) in [("/ill", Ok(500)), ("/mute", Err(Miss::Eof)), ("/", Ok(200))] {
+    for (path, outcome) in [("/ill", Ok(500)), ("/mute", Err(RequestError::Eof)), ("/", Ok(200))] {
         asking.path = Some(path.to_owned());
         let client = proxy.client(&rig.app, &asking).await.unwrap();
         for over in [Connection::Kept, Connection::Fresh] {
@@ -86,9 +86,9 @@ async fn failures_have_their_names() {
     assert_eq!(client.ask(Connection::Kept).await, Ok(200));
     drop(rig);
     let gone = client.ask(Connection::Kept).await;
-    assert!(matches!(gone, Err(Miss::Eof | Miss::Reset)), "{gone:?}");
+    assert!(matches!(gone, Err(RequestError::Eof | RequestError::Reset)), "{gone:?}");
     for over in [Connection::Kept, Connection::Fresh] {
-        assert_eq!(client.ask(over).await, Err(Miss::Refused), "{over:?}");
+        assert_eq!(client.ask(over).await, Err(RequestError::Refused), "{over:?}");
     }
 }
 

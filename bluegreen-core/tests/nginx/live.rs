@@ -2,7 +2,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use bluegreen_core::adapter::nginx::{Mode, Place};
+use bluegreen_core::adapter::nginx::{Mode, NginxInstance};
 use bluegreen_core::model::{Backend, Color};
 use bluegreen_core::port::{Proxy as _, ProxyError};
 use bluegreen_core::testing::contract;
@@ -105,7 +105,7 @@ async fn nothing_is_served_before_the_first_switch_and_after_the_last() {
     let (rig, control) = installed().await;
     let proxy = rig.live(control);
     let active = proxy.active(&rig.app).await.unwrap();
-    assert_eq!((active.color, active.settled), (None, true), "{}", active.evidence);
+    assert_eq!((active.color, active.consistent), (None, true), "{}", active.evidence);
     assert_eq!(rig.get("/").await.0, 503);
     for to in [Color::Green, Color::Blue] {
         let backend = rig.slots.of(to).backend();
@@ -225,7 +225,7 @@ async fn install_is_done_once_and_remove_leaves_nothing() {
     write(rig.path("conf.d/bluegreen-web-api.conf"), "# edited by hand\n");
     assert_eq!(proxy.install(&rig.app).await.unwrap().len(), 1);
     assert_eq!(rig.color().await, "blue");
-    // A file of the user's that cannot be mended is not: nginx's test refuses, and all stays.
+    // A file of the user's that cannot be fixed is not: nginx's test refuses, and all stays.
     write(rig.path("conf.d/more.conf"), "map $uri $more { include conf.d/bluegreen-web-api.conf; }\n");
     let before = rig.files();
     let error = proxy.remove(&rig.app).await.unwrap_err();
@@ -299,7 +299,7 @@ async fn what_nginx_runs_with_is_known_without_its_command_until_a_file_changes(
     write(&command, format!("#!/bin/sh\nprintf '%s\\n' \"$@\" >> {}\nexec nginx \"$@\"\n", asked.display()));
     fs::set_permissions(&command, fs::Permissions::from_mode(0o755)).unwrap();
     let mut site = rig.site(Mode::Live { dir: rig.path("conf.d"), control_port: control });
-    if let Place::Host(host) = &mut site.place {
+    if let NginxInstance::Host(host) = &mut site.place {
         host.binary = command;
         host.pid_file = Some(rig.path("nginx.pid"));
     }

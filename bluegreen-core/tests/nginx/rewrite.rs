@@ -49,7 +49,7 @@ async fn the_file_is_rewritten_and_rewritten_back() {
         let proof = proxy.verify(&rig.app, &backend).await.unwrap();
         assert!(proof.evidence.contains("answered 200"), "{}", proof.evidence);
         let active = proxy.active(&rig.app).await.unwrap();
-        assert_eq!((active.color, active.settled), (Some(to), true), "{}", active.evidence);
+        assert_eq!((active.color, active.consistent), (Some(to), true), "{}", active.evidence);
         assert_eq!(rig.color().await, to.as_str());
         assert_eq!(
             fs::read_to_string(rig.path(FILE)).unwrap(),
@@ -130,7 +130,7 @@ async fn a_change_that_nginx_refuses_is_put_back_byte_for_byte() {
     assert_eq!(rig.files(), before);
     assert_eq!(fs::metadata(rig.path(FILE)).unwrap().modified().unwrap(), changed);
     let active = proxy.active(&rig.app).await.unwrap();
-    assert_eq!((active.color, active.settled), (Some(Color::Blue), true), "{}", active.evidence);
+    assert_eq!((active.color, active.consistent), (Some(Color::Blue), true), "{}", active.evidence);
     assert_eq!(rig.color().await, "blue");
 }
 
@@ -198,7 +198,7 @@ async fn a_run_that_died_between_change_and_reload_is_seen_and_mended() {
         );
         write(rig.path(FILE), &there);
         let active = proxy.active(&rig.app).await.unwrap();
-        assert_eq!((active.color, active.settled), (Some(Color::Blue), false), "{}", active.evidence);
+        assert_eq!((active.color, active.consistent), (Some(Color::Blue), false), "{}", active.evidence);
         let unproven = proxy.verify(&rig.app, &rig.slots.green.backend()).await;
         assert!(matches!(unproven, Err(ProxyError::NotProven { .. })), "{unproven:?}");
         rig.go(&proxy, then).await;
@@ -243,7 +243,7 @@ async fn a_link_stays_a_link_and_a_gone_nginx_is_told() {
     assert!(fs::symlink_metadata(rig.path(FILE)).unwrap().is_symlink());
     assert_eq!(rig.color().await, "green");
     let mut site = rig.site(Mode::rewrite(rig.path(FILE)));
-    if let bluegreen_core::adapter::nginx::Place::Host(host) = &mut site.place {
+    if let bluegreen_core::adapter::nginx::NginxInstance::Host(host) = &mut site.place {
         host.pid_file = Some(rig.path("no.pid"));
     }
     let error = rig.proxy_of(site).active(&rig.app).await.unwrap_err();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use bluegreen_core::adapter::nginx::{HostNginx, Mode, Nginx, Place, Site};
+use bluegreen_core::adapter::nginx::{HostNginx, Mode, Nginx, NginxInstance, Site};
 use bluegreen_core::model::{AppName, Color, Endpoint, InstanceName, Slot, Slots};
 use bluegreen_core::port::{MockContainerRuntime, Proxy};
 use tempfile::TempDir;
@@ -100,7 +100,7 @@ impl Rig {
         let mut host = HostNginx::default();
         host.config = Some(self.path("nginx.conf"));
         host.prefix = Some(self.path(""));
-        Site::new(Place::Host(host), mode, self.slots.clone())
+        Site::new(NginxInstance::Host(host), mode, self.slots.clone())
     }
 
     pub(crate) fn proxy_of(&self, site: Site) -> Nginx {

@@ -256,10 +256,10 @@ pub(super) fn init(cx: &Context, args: &InitCodedeployArgs) -> Verdict {
         }
         written.push(path);
     }
-    told(&project, &written)
+    to_verdict(&project, &written)
 }
 
-fn told(project: &Project, written: &[PathBuf]) -> Verdict {
+fn to_verdict(project: &Project, written: &[PathBuf]) -> Verdict {
     let mut said: String = written.iter().map(|path| format!("{} is written\n", path.display())).collect();
     let add = |text: &str, file: &str| {
         let path = written.iter().find(|path| path.ends_with(file)).map_or(Path::new(file), PathBuf::as_path);

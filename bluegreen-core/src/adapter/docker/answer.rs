@@ -5,14 +5,14 @@
 /// An error in the Engine's own words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub(super) struct Said {
+pub(super) struct EngineMessage {
     /// Its HTTP status; none when it came in the middle of a stream, under 200.
     pub(super) status: Option<u16>,
     /// Its text.
     pub(super) message: String,
 }
 
-impl Said {
+impl EngineMessage {
     fn has(&self, text: &str) -> bool {
         self.message.contains(text)
     }
@@ -78,7 +78,7 @@ pub(super) enum PullMeaning {
     Other,
 }
 
-pub(super) fn of_pull(said: &Said) -> PullMeaning {
+pub(super) fn of_pull(said: &EngineMessage) -> PullMeaning {
     // Denied before not found: the Hub's "pull access denied … may require 'docker login'" comes with a 404.
     if said.is_disk_full() {
         PullMeaning::DiskFull
@@ -141,7 +141,7 @@ pub(super) enum RunMeaning {
     Other,
 }
 
-pub(super) fn of_run(said: &Said) -> RunMeaning {
+pub(super) fn of_run(said: &EngineMessage) -> RunMeaning {
     if let Some(reason) = network_reason(said) {
         return RunMeaning::Network(reason);
     }
@@ -168,7 +168,7 @@ pub(super) fn of_run(said: &Said) -> RunMeaning {
     }
 }
 
-fn network_reason(said: &Said) -> Option<&'static str> {
+fn network_reason(said: &EngineMessage) -> Option<&'static str> {
     // The capital letter and the status tell a taken container address from a taken host port.
     let reason = if said.is_ambiguous_network() {
         "there are several networks of that name and the Engine cannot tell them apart; remove all but one \
@@ -220,12 +220,12 @@ fn port_in(message: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn said(status: u16, message: &str) -> Said {
-        Said { status: Some(status), message: message.to_owned() }
+    fn said(status: u16, message: &str) -> EngineMessage {
+        EngineMessage { status: Some(status), message: message.to_owned() }
     }
 
-    fn in_stream(message: &str) -> Said {
-        Said { status: None, message: message.to_owned() }
+    fn in_stream(message: &str) -> EngineMessage {
+        EngineMessage { status: None, message: message.to_owned() }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io;
 
 use bollard::errors::Error as ClientError;
 
-use super::answer::{self, PullMeaning, RunMeaning, Said};
+use super::answer::{self, EngineMessage, PullMeaning, RunMeaning};
 use crate::model::{InstanceSpec, PinnedImage};
 use crate::port::{BoxError, RegistryError, RuntimeError};
 
@@ -15,7 +15,7 @@ pub(super) enum Failure {
     /// The Engine did not answer, or not to the end.
     Unreachable { denied: bool, source: BoxError },
     /// It answered with an error.
-    Said(Said),
+    EngineMessage(EngineMessage),
     /// It answered with something that is not understood.
     Unreadable(BoxError),
 }
@@ -24,10 +24,13 @@ impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         match error {
             ClientError::DockerResponseServerError { status_code, message } => {
-                Self::Said(Said { status: Some(status_code), message: message.trim().to_owned() })
+                Self::EngineMessage(EngineMessage {
+                    status: Some(status_code),
+                    message: message.trim().to_owned(),
+                })
             }
             ClientError::DockerStreamError { error } => {
-                Self::Said(Said { status: None, message: error.trim().to_owned() })
+                Self::EngineMessage(EngineMessage { status: None, message: error.trim().to_owned() })
             }
             ClientError::RequestTimeoutError => Self::unreachable("the Engine did not answer in time"),
             ClientError::SocketNotFoundError(path) => {
@@ -73,22 +76,22 @@ impl Failure {
     }
 
     /// What was said, if it was.
-    pub(super) fn said(&self) -> Option<&Said> {
+    pub(super) fn said(&self) -> Option<&EngineMessage> {
         match self {
-            Self::Said(said) => Some(said),
+            Self::EngineMessage(said) => Some(said),
             _ => None,
         }
     }
 
     /// Whether the thing that was asked about is not there.
     pub(super) fn is_not_found(&self) -> bool {
-        self.said().is_some_and(Said::is_not_found)
+        self.said().is_some_and(EngineMessage::is_not_found)
     }
 
     fn into_source(self) -> BoxError {
         match self {
             Self::Unreachable { source, .. } | Self::Unreadable(source) => source,
-            Self::Said(said) => Box::new(said),
+            Self::EngineMessage(said) => Box::new(said),
         }
     }
 
@@ -98,8 +101,10 @@ impl Failure {
             Self::Unreachable { denied, source } => {
                 RuntimeError::Unreachable { address: address.to_owned(), denied, source }
             }
-            Self::Said(said) if said.is_disk_full() => RuntimeError::DiskFull { source: Box::new(said) },
-            Self::Said(said) if said.is_log_unreadable() => {
+            Self::EngineMessage(said) if said.is_disk_full() => {
+                RuntimeError::DiskFull { source: Box::new(said) }
+            }
+            Self::EngineMessage(said) if said.is_log_unreadable() => {
                 RuntimeError::LogUnreadable { source: Box::new(said) }
             }
             failure => RuntimeError::Other { operation, source: failure.into_source() },
@@ -109,7 +114,7 @@ impl Failure {
     /// The error of a pull.
     pub(super) fn pull(self, image: &PinnedImage, address: &str) -> RuntimeError {
         const OPERATION: &str = "pulling the image";
-        let Self::Said(said) = self else { return self.other(OPERATION, address) };
+        let Self::EngineMessage(said) = self else { return self.other(OPERATION, address) };
         let (image, registry) = (image.to_string(), image.image().registry().to_owned());
         match answer::of_pull(&said) {
             PullMeaning::NotFound => RuntimeError::ImageNotFound { image, source: Box::new(said) },
@@ -132,7 +137,7 @@ impl Failure {
         network: &str,
         address: &str,
     ) -> RuntimeError {
-        let Self::Said(said) = self else { return self.other(operation, address) };
+        let Self::EngineMessage(said) = self else { return self.other(operation, address) };
         match answer::of_run(&said) {
             RunMeaning::ImageNotFound => {
                 RuntimeError::ImageNotFound { image: spec.image.to_string(), source: Box::new(said) }
@@ -159,7 +164,7 @@ impl Failure {
         const OPERATION: &str = "asking the registry";
         let (image, registry) = (image.to_owned(), registry.to_owned());
         let said = match self {
-            Self::Said(said) => said,
+            Self::EngineMessage(said) => said,
             failure => {
                 // The Engine in between is what cannot be reached, and the port has no word for that.
                 return RegistryError::Other {
@@ -186,16 +191,16 @@ impl Failure {
 struct Explained {
     meaning: &'static str,
     #[source]
-    said: Said,
+    said: EngineMessage,
 }
 
-fn untrusted(said: Said) -> BoxError {
+fn untrusted(said: EngineMessage) -> BoxError {
     let meaning = "the Engine does not trust the registry's certificate; its CA belongs in \
                    /etc/docker/certs.d/REGISTRY/ca.crt on this host";
     Box::new(Explained { meaning, said })
 }
 
-fn layer_missing(said: Said) -> BoxError {
+fn layer_missing(said: EngineMessage) -> BoxError {
     let meaning = "the registry has the image's manifest but lost one of its layers; push the image again";
     Box::new(Explained { meaning, said })
 }

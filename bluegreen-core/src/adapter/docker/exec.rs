@@ -52,7 +52,7 @@ impl Docker {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(200));
         };
-        Ok(ExecOutput::new(exit_code, end(&output)).of_which(end(&stdout)))
+        Ok(ExecOutput::new(exit_code, end(&output)).with_stdout(end(&stdout)))
     }
 }
 

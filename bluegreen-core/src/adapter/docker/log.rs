@@ -190,7 +190,7 @@ impl Follow {
                 None if !again => self.phase = self.rest().await.map_or(Phase::Over, Phase::Rest),
                 // That the rest cannot be had any more, because the container is removed, is no error.
                 Some(Err(_)) | None => {
-                    self.settle_doubts().await;
+                    self.resolve_doubts().await;
                     self.phase = Phase::Over;
                 }
             }
@@ -237,7 +237,7 @@ impl Follow {
         Some(self.docker.shared.client.logs(&self.id, Some(options(since, false))).boxed())
     }
 
-    async fn settle_doubts(&mut self) {
+    async fn resolve_doubts(&mut self) {
         if self.doubtful.is_empty() {
             return;
         }

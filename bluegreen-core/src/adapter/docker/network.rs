@@ -10,7 +10,7 @@ use bollard::query_parameters::ListNetworksOptions;
 use tokio::time::sleep;
 
 use super::Docker;
-use super::answer::Said;
+use super::answer::EngineMessage;
 use super::create::{endpoint, label};
 use super::error::Failure;
 use crate::model::{InstanceSpec, NetworkAttachment};
@@ -38,7 +38,9 @@ where
 {
     for _ in 0..SETTLES {
         match call().await.map_err(Failure::from) {
-            Err(failure) if failure.said().is_some_and(Said::is_ambiguous_network) => sleep(SETTLE).await,
+            Err(failure) if failure.said().is_some_and(EngineMessage::is_ambiguous_network) => {
+                sleep(SETTLE).await;
+            }
             outcome => return outcome,
         }
     }
@@ -167,7 +169,7 @@ impl Docker {
         match self.engine().await?.connect_network(&to.id, request).await.map_err(Failure::from) {
             Ok(()) => Ok(()),
             // Attached already: half of this was done before.
-            Err(failure) if failure.said().is_some_and(Said::is_attached_already) => Ok(()),
+            Err(failure) if failure.said().is_some_and(EngineMessage::is_attached_already) => Ok(()),
             Err(failure) => Err(failure.run(
                 "attaching the container to a network",
                 spec,

@@ -8,7 +8,7 @@ use bollard::query_parameters::{
 };
 use tokio::time::{Instant, sleep};
 
-use super::answer::Said;
+use super::answer::EngineMessage;
 use super::create::{self, label, whole_seconds};
 use super::error::Failure;
 use super::network::{self, Attached};
@@ -73,7 +73,9 @@ fn owner(found: &ContainerInspectResponse) -> Option<&str> {
 fn is_beyond_starting(error: &RuntimeError) -> bool {
     match error {
         RuntimeError::Network { .. } => true,
-        RuntimeError::Other { source, .. } => source.downcast_ref().is_some_and(Said::is_out_of_sight),
+        RuntimeError::Other { source, .. } => {
+            source.downcast_ref().is_some_and(EngineMessage::is_out_of_sight)
+        }
         _ => false,
     }
 }
@@ -251,7 +253,7 @@ impl Docker {
         match self.engine().await?.remove_container(id, Some(options)).await.map_err(Failure::from) {
             Ok(()) => Ok(()),
             Err(failure) if failure.is_not_found() => Ok(()),
-            Err(failure) if failure.said().is_some_and(Said::is_removal_in_progress) => {
+            Err(failure) if failure.said().is_some_and(EngineMessage::is_removal_in_progress) => {
                 self.until_gone(id).await
             }
             Err(failure) => Err(failure.other("removing the container", self.address())),

@@ -100,7 +100,11 @@ impl Ecr {
 
     /// Passes a result on. After a refusal the session is forgotten, so that the next call loads AWS credentials
     /// anew: they may have been rotated while we held them.
-    async fn settle<T>(&self, host: &EcrHost, result: Result<T, RegistryError>) -> Result<T, RegistryError> {
+    async fn forget_if_refused<T>(
+        &self,
+        host: &EcrHost,
+        result: Result<T, RegistryError>,
+    ) -> Result<T, RegistryError> {
         if matches!(result, Err(RegistryError::AccessDenied { .. } | RegistryError::NoCredentials { .. })) {
             self.sessions.lock().await.remove(&session_key(host));
         }
@@ -196,7 +200,7 @@ impl Registry for Ecr {
     async fn resolve(&self, image: &ImageRef) -> Result<PinnedImage, RegistryError> {
         let host = ecr_host(image)?;
         let call = self.call(&host, image, "BatchGetImage", "asking ECR for the image");
-        let digest = self.settle(&host, self.find(image, &call).await).await?;
+        let digest = self.forget_if_refused(&host, self.find(image, &call).await).await?;
         Ok(image.pin(digest))
     }
 
@@ -207,7 +211,7 @@ impl Registry for Ecr {
         let host = ecr_host(image.image())?;
         let call =
             self.call(&host, image.image(), "GetAuthorizationToken", "asking ECR for a registry password");
-        self.settle(&host, self.login(&call).await).await.map(Some)
+        self.forget_if_refused(&host, self.login(&call).await).await.map(Some)
     }
 }
 

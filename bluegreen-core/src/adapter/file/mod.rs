@@ -16,8 +16,8 @@ mod format;
 pub(crate) mod fuzzing;
 mod host;
 mod lock;
-mod room;
 mod share;
+mod state_directory;
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -33,8 +33,8 @@ use crate::model::AppName;
 use crate::port::{BoxError, Holder, Journal, JournalError, Lease, Queue};
 use crate::state::{Entry, Record};
 
-pub use room::Room;
 use share::{Share, refused};
+pub use state_directory::StateDirectory;
 
 /// A journal in files.
 ///

@@ -85,7 +85,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::model::Miss;
+    use crate::model::RequestError;
 
     const CLOSES_AFTER: std::time::Duration = std::time::Duration::from_millis(50);
 
@@ -116,7 +116,7 @@ mod tests {
             kept = open.expect("it is open");
         }
         tokio::time::sleep(2 * CLOSES_AFTER).await;
-        assert_eq!(kept.get("/", "a").await.unwrap_err().miss(), Miss::Eof);
+        assert_eq!(kept.get("/", "a").await.unwrap_err().miss(), RequestError::Eof);
     }
 
     #[tokio::test]
@@ -135,6 +135,6 @@ mod tests {
     #[tokio::test]
     async fn half_an_answer_is_none() {
         let kept = Kept::open(&peer(&["HTTP/1.1 200 x\r\nContent-Length: 5\r\n\r\nhi"]).await).await.unwrap();
-        assert_eq!(kept.get("/", "a").await.unwrap_err().miss(), Miss::Eof);
+        assert_eq!(kept.get("/", "a").await.unwrap_err().miss(), RequestError::Eof);
     }
 }

@@ -9,7 +9,7 @@ use super::dump::Dump;
 use super::live::Live;
 use super::syntax::Directive;
 use super::ways::{self, Kind, Way};
-use super::{PublicUrl, adopt, limit, public, render};
+use super::{PublicUrl, limit, public, render, takeover};
 
 /// The oldest nginx that this was tried with.
 pub(super) const OLDEST: Version = Version(1, 18, 0);
@@ -208,7 +208,7 @@ impl Live<'_> {
             let at =
                 location.children().iter().position(|child| self.is_ours(dump, child)).unwrap_or_default();
             let place = location.arg(0).unwrap_or_default();
-            if let Some(trap) = adopt::trap(location, at) {
+            if let Some(trap) = takeover::trap(location, at) {
                 let found = format!("location {place} (line {}) {trap}", location.line);
                 return Err(unrecognized(main, found, format!("`{line}` where nginx always runs it")));
             }

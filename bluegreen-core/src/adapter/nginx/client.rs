@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 
 use crate::adapter::http;
-use crate::model::Miss;
+use crate::model::RequestError;
 use crate::port::{Asking, Client, Connection, ProxyError};
 
 use super::{PublicUrl, public};
@@ -70,7 +70,7 @@ impl Client for Visitor {
         self.per_minute
     }
 
-    async fn ask(&self, over: Connection) -> Result<u16, Miss> {
+    async fn ask(&self, over: Connection) -> Result<u16, RequestError> {
         let answered = match over {
             Connection::Fresh => {
                 let host = self.url.host_header();

@@ -107,7 +107,8 @@ pub(super) async fn run(
     let child = start.join().map_err(|_| io::Error::other("the start of nginx's command panicked"))??;
     let ran = child.wait_with_output().await?;
     let [stdout, stderr] = [&ran.stdout, &ran.stderr].map(|bytes| String::from_utf8_lossy(bytes));
-    Ok(ExecOutput::new(ran.status.code().unwrap_or(-1).into(), format!("{stdout}{stderr}")).of_which(stdout))
+    Ok(ExecOutput::new(ran.status.code().unwrap_or(-1).into(), format!("{stdout}{stderr}"))
+        .with_stdout(stdout))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::model::Endpoint;
 use crate::port::{BoxError, ContainerRuntime, ExecOutput, Instance, Location, ProxyError, Way};
 
 use super::dump::{Dump, Unread};
-use super::{HostNginx, Place, Site, command, disk, process, syntax, ways};
+use super::{HostNginx, NginxInstance, Site, command, disk, process, syntax, ways};
 
 /// Where nginx's packages have its configuration.
 pub(super) const MAIN: &str = "/etc/nginx/nginx.conf";
@@ -82,8 +82,8 @@ impl<'a> Control<'a> {
         site: &'a Site,
     ) -> Result<Self, ProxyError> {
         let place = match &site.place {
-            Place::Host(host) => Found::Host(host),
-            Place::Container { name } => {
+            NginxInstance::Host(host) => Found::Host(host),
+            NginxInstance::Container { name } => {
                 let found = runtime.find(name).await.map_err(other("find nginx's container"))?;
                 let not_running = |detail| ProxyError::NotRunning { detail };
                 let instance =

@@ -5,7 +5,7 @@ use crate::model::InstanceName;
 use crate::port::{InstanceId, InstanceState, MockContainerRuntime};
 
 fn site() -> Site {
-    let place = Place::Container { name: InstanceName::new("nginx").unwrap() };
+    let place = NginxInstance::Container { name: InstanceName::new("nginx").unwrap() };
     Site::new(place, Mode::rewrite("/x"), slots("web-3000:3000", "web-4000:3000"))
 }
 
@@ -83,7 +83,7 @@ async fn what_the_command_says_is_kept_apart_from_whether_it_ran() {
 async fn a_configuration_is_whole_where_a_warning_was_printed_into_the_middle_of_it() {
     let stdout = "# configuration file /etc/nginx/nginx.conf:\nhttp { server { listen 80; } }\n\n";
     let mixed = stdout.replace("/etc/nginx/nginx.conf", "nginx: [warn] x\n/etc/nginx/nginx.conf");
-    let runtime = runtime(Some(instance(&[])), ExecOutput::new(0, mixed).of_which(stdout));
+    let runtime = runtime(Some(instance(&[])), ExecOutput::new(0, mixed).with_stdout(stdout));
     let site = site();
     let (dump, version) = Control::open(&runtime, &site).await.unwrap().dump().await.unwrap();
     assert_eq!((dump.main(), version), ("/etc/nginx/nginx.conf", Version(1, 22, 1)));
@@ -121,7 +121,7 @@ async fn addresses_are_those_that_this_host_can_reach() {
     assert_eq!(reach(Some("0.0.0.0"), 80).unwrap(), "127.0.0.9:80");
     assert_eq!(reach(Some("127.0.0.1"), 80), None);
     assert_eq!(control.callers().unwrap().len(), 1);
-    let host = Site::new(Place::host(), Mode::rewrite("/x"), site.slots.clone());
+    let host = Site::new(NginxInstance::host(), Mode::rewrite("/x"), site.slots.clone());
     let control = Control::open(&own, &host).await.unwrap();
     assert_eq!(control.reach(Some("::".parse().unwrap()), 81).unwrap().to_string(), "127.0.0.1:81");
     assert_eq!(control.reach(Some("10.0.0.1".parse().unwrap()), 81).unwrap().to_string(), "10.0.0.1:81");

@@ -12,7 +12,7 @@ use super::live::Live;
 use super::reload::Rewrite;
 use super::syntax::Directive;
 use super::userline::UserLine;
-use super::{adopt, public, render};
+use super::{public, render, takeover};
 
 /// The first nginx with `keepalive_min_timeout`.
 const WAITS: Version = Version(1, 27, 4);
@@ -251,14 +251,14 @@ impl Live<'_> {
 
     /// The user's line.
     async fn line(&self, dump: &Dump, findings: &mut Vec<Finding>) -> Result<(), ProxyError> {
-        let adoption = match self.adoption(dump).await {
-            Ok(adoption) => adoption,
+        let takeover = match self.takeover(dump).await {
+            Ok(takeover) => takeover,
             Err(error) => {
                 findings.extend(refusal("line", error)?);
                 return Ok(());
             }
         };
-        match adoption.line {
+        match takeover.line {
             UserLine::Known(lines) => {
                 for line in lines {
                     let found =
@@ -332,7 +332,7 @@ impl Live<'_> {
     /// What else of the user's costs something.
     fn beside(&self, dump: &Dump, version: Version, findings: &mut Vec<Finding>) {
         let target =
-            |directive: &Directive| adopt::target(&self.site.slots, directive.arg(0).unwrap_or_default());
+            |directive: &Directive| takeover::target(&self.site.slots, directive.arg(0).unwrap_or_default());
         for upstream in dump.upstreams() {
             if dump.file_of(upstream).is_none_or(|(path, _)| self.is_own(path)) {
                 continue;

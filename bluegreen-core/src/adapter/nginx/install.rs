@@ -112,17 +112,17 @@ impl Live<'_> {
     pub(super) async fn installation(&self) -> Result<Installation, ProxyError> {
         // What lies there may be broken: what an install would make of it is tested.
         let Seen { dump, version, .. } = self.control.read().await?;
-        let adoption = self.adoption_anew(&dump).await?;
-        let rendered = self.rendered_with(&adoption.taken)?;
-        self.try_install(&dump, &rendered, &adoption.edits).await?;
+        let takeover = self.adoption_anew(&dump).await?;
+        let rendered = self.rendered_with(&takeover.taken)?;
+        self.try_install(&dump, &rendered, &takeover.edits).await?;
         let mut changes = self.changes(&rendered)?;
-        changes.extend(adoption.edits.iter().map(Edit::change));
+        changes.extend(takeover.edits.iter().map(Edit::change));
         Ok(Installation {
             changes,
             loaded: self.generation().await.as_ref() == Some(&rendered.generation),
-            included: adoption.line == UserLine::InPlace,
+            included: takeover.line == UserLine::InPlace,
             include_line: render::include_line(self.app, &self.inside),
-            user_line: adoption.line,
+            user_line: takeover.line,
             version: version.to_string(),
         })
     }
@@ -131,29 +131,29 @@ impl Live<'_> {
         self.check_slots()?;
         let master = self.control.master().await?;
         let dump = self.control.read().await?.dump;
-        let adoption = self.adoption_anew(&dump).await?;
-        let rendered = self.rendered_with(&adoption.taken)?;
-        self.try_install(&dump, &rendered, &adoption.edits).await?;
+        let takeover = self.adoption_anew(&dump).await?;
+        let rendered = self.rendered_with(&takeover.taken)?;
+        self.try_install(&dump, &rendered, &takeover.edits).await?;
         let mut changes = self.changes(&rendered)?;
-        changes.extend(adoption.edits.iter().map(Edit::change));
+        changes.extend(takeover.edits.iter().map(Edit::change));
         let earlier = self.generation().await;
         if changes.is_empty() && earlier.as_ref() == Some(&rendered.generation) {
             return Ok(changes);
         }
         let first = !self.has("location")?;
-        let edits = &adoption.edits;
+        let edits = &takeover.edits;
         let paths = self.paths(&rendered).into_iter().chain(edits.iter().map(|edit| edit.path.clone()));
         let before = self.remember(paths)?;
         // Before anything is loaded that looks at them: with no flag at all the first colour would be served, and the
         // lines of the user's that are exchanged must go on to where they go now.
-        let begins = adoption.begins.filter(|_| first || !edits.is_empty());
+        let begins = takeover.begins.filter(|_| first || !edits.is_empty());
         let flags = begins.map_or(Ok(Vec::new()), |begins| self.steps(begins.color))?;
         // What answers a client before must do so after; what does not need not.
-        let public = if edits.is_empty() { None } else { self.answering(&dump, &adoption.line).await };
+        let public = if edits.is_empty() { None } else { self.answering(&dump, &takeover.line).await };
         let written = self.write(&rendered, &flags, edits).map_err(other("write nginx's files"));
         let serves = begins.and_then(|begins| begins.color).filter(|_| !edits.is_empty());
         let wanted = Wanted { generation: Some(&rendered.generation), serves, answers: public.as_ref() };
-        self.settle(master, &before, written, earlier, wanted).await.map(|()| changes)
+        self.load_or_put_back(master, &before, written, earlier, wanted).await.map(|()| changes)
     }
 
     /// Where a client has an answer now, of the servers in which these lines stand.
@@ -308,7 +308,7 @@ impl Live<'_> {
                 .and_then(|()| paths.iter().try_for_each(|path| atomic::remove(path).map(drop)));
             let removed = removed.map_err(other("remove nginx's files"));
             let wanted = Wanted { generation: None, serves: None, answers: public.as_ref() };
-            self.settle(master, &before, removed, earlier, wanted).await?;
+            self.load_or_put_back(master, &before, removed, earlier, wanted).await?;
         }
         // Nothing looks at the flags any more.
         let tidy = ["green", "none"].iter().try_for_each(|kind| atomic::remove(&self.flag(kind)).map(drop));
@@ -322,7 +322,7 @@ impl Live<'_> {
 
     /// After files were changed: tests, reloads and waits until nginx does what is wanted; on any failure puts
     /// everything back and waits until it says `served` again.
-    async fn settle(
+    async fn load_or_put_back(
         &self,
         master: u32,
         before: &Before,

@@ -163,7 +163,7 @@ impl<'a> Live<'a> {
             Ok(Serving::new(served, evidence))
         } else {
             let evidence = format!("{evidence}; the flags in {} say {}", self.dir.display(), show(flagged));
-            Ok(Serving::new(served, evidence).unsettled())
+            Ok(Serving::new(served, evidence).inconsistent())
         }
     }
 

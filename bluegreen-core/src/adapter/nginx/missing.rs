@@ -9,7 +9,7 @@ use super::live::Live;
 use super::reload::{Rewrite, goes_to_any};
 use super::rewrite::Named;
 use super::syntax::Directive;
-use super::{adopt, disk};
+use super::{disk, takeover};
 
 impl Control<'_> {
     /// Those that are not there. `ours` says of a directive that the application's requests come by way of it.
@@ -51,7 +51,8 @@ impl Live<'_> {
     pub(super) async fn broken(&self, dump: &Dump, output: String, switches: bool) -> ProxyError {
         let master = self.control.master().await.ok();
         let (slots, protocol) = (&self.site.slots, self.site.protocol);
-        let leads = |directive: &Directive| !adopt::leads(dump, slots, protocol, directive).colors.is_empty();
+        let leads =
+            |directive: &Directive| !takeover::leads(dump, slots, protocol, directive).colors.is_empty();
         let ours = |directive: &Directive, _: &str| {
             self.is_ours(dump, directive) || directive.name == protocol.directive() && leads(directive)
         };

@@ -24,7 +24,6 @@
 //!
 //! Rewrite mode cannot express "nothing": switching to none leaves the file as it is.
 
-mod adopt;
 mod check;
 mod client;
 mod command;
@@ -54,6 +53,7 @@ mod spell;
 mod survey;
 mod syntax;
 mod taken;
+mod takeover;
 mod userline;
 mod ways;
 
@@ -69,7 +69,7 @@ use crate::port::{
 
 pub use examine::{Examination, Finding, Fix, Severity};
 pub use install::Installation;
-pub use settings::{ChosenLine, HostNginx, Mode, Place, Protocol, PublicUrl, Site};
+pub use settings::{ChosenLine, HostNginx, Mode, NginxInstance, Protocol, PublicUrl, Site};
 pub use survey::{SeenNginx, SeenPass};
 pub use userline::{LineChange, UserLine};
 
@@ -82,12 +82,12 @@ use reload::Rewrite;
 /// ```
 /// use std::collections::BTreeMap;
 /// use std::sync::Arc;
-/// use bluegreen_core::adapter::nginx::{Mode, Nginx, Place, Site};
+/// use bluegreen_core::adapter::nginx::{Mode, Nginx, NginxInstance, Site};
 /// use bluegreen_core::model::{AppName, Slots};
 /// use bluegreen_core::port::ContainerRuntime;
 ///
 /// fn proxy(runtime: Arc<dyn ContainerRuntime>, app: AppName, slots: Slots) -> Nginx {
-///     let site = Site::new(Place::host(), Mode::live("/etc/nginx/conf.d"), slots);
+///     let site = Site::new(NginxInstance::host(), Mode::live("/etc/nginx/conf.d"), slots);
 ///     Nginx::new(runtime, BTreeMap::from([(app, site)]))
 /// }
 /// ```

@@ -148,9 +148,9 @@ impl<'a> Rewrite<'a> {
                          named before",
                         named.color
                     );
-                    Serving::new(Some(earlier.color), evidence).unsettled()
+                    Serving::new(Some(earlier.color), evidence).inconsistent()
                 }
-                _ => self.by_request(&file, named.color).await?.unsettled(),
+                _ => self.by_request(&file, named.color).await?.inconsistent(),
             }
         };
         Ok(Look { file, named, serving, master, workers })
@@ -216,7 +216,7 @@ impl<'a> Rewrite<'a> {
         let dump = self.control.read().await?.dump;
         self.control.readable(&dump)?;
         // A switch reloads, so all that it reads must be sound. A container that is gone has no name any more: naming
-        // the other one is what mends this.
+        // the other one is what fixes this.
         if let Err(output) = self.control.test().await?
             && !self.is_gone(&output, named.color)
         {
@@ -323,7 +323,8 @@ impl<'a> Rewrite<'a> {
     pub(super) async fn switch(&self, to: Color) -> Result<(), ProxyError> {
         let look = self.look().await?;
         let file = &look.file;
-        if look.named.color == to && look.serving.settled && !self.knows_another_address(&look, to).await? {
+        if look.named.color == to && look.serving.consistent && !self.knows_another_address(&look, to).await?
+        {
             // What a run left that ended before it could tidy up.
             return file.drop_backup().map_err(other("remove the file beside nginx's"));
         }
@@ -440,7 +441,7 @@ impl<'a> Rewrite<'a> {
 
     pub(super) async fn verify(&self, to: &Backend) -> Result<Proof, ProxyError> {
         let look = self.look().await?;
-        if look.serving.color != Some(to.color) || !look.serving.settled {
+        if look.serving.color != Some(to.color) || !look.serving.consistent {
             return Err(ProxyError::NotProven { reason: look.serving.evidence });
         }
         let Some(url) = self.public().await else {

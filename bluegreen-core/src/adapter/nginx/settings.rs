@@ -10,7 +10,7 @@ use crate::model::{Endpoint, InstanceName, ParseError, Slots};
 #[non_exhaustive]
 pub struct Site {
     /// Which nginx.
-    pub place: Place,
+    pub place: NginxInstance,
     /// How it is switched.
     pub mode: Mode,
     /// The two places that traffic can go to.
@@ -37,7 +37,7 @@ pub struct Site {
 
 impl Site {
     /// A site with the default limits.
-    pub fn new(place: Place, mode: Mode, slots: Slots) -> Self {
+    pub fn new(place: NginxInstance, mode: Mode, slots: Slots) -> Self {
         Self {
             place,
             mode,
@@ -86,7 +86,7 @@ impl std::str::FromStr for ChosenLine {
 /// Which nginx.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Place {
+pub enum NginxInstance {
     /// One that runs on this host.
     Host(HostNginx),
     /// One that runs in a container, ours or not.
@@ -96,14 +96,14 @@ pub enum Place {
     },
 }
 
-impl Place {
+impl NginxInstance {
     /// The nginx of this host, as its package installs it.
     pub fn host() -> Self {
         Self::Host(HostNginx::default())
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for NginxInstance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Host(host) => write!(f, "{} on this host", host.binary.display()),

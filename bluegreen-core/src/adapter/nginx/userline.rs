@@ -8,7 +8,6 @@ use tokio::net::TcpStream;
 use crate::model::{Color, Endpoint, InstanceName};
 use crate::port::ProxyError;
 
-use super::adopt::{self, Pass, Place};
 use super::check::passes_by;
 use super::control::{other, unrecognized};
 use super::copy::changed;
@@ -19,6 +18,7 @@ use super::render;
 use super::spell::{Target, Why};
 use super::syntax::Directive;
 use super::taken::{Line, Taken};
+use super::takeover::{self, Pass, PassSearch};
 
 /// A line of the user's own configuration, and what is to stand there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub enum UserLine {
 
 /// What an install does with the user's lines.
 #[derive(Debug)]
-pub(super) struct Adoption {
+pub(super) struct Takeover {
     pub(super) line: UserLine,
     /// The user's files that are to be changed.
     pub(super) edits: Vec<Edit>,
@@ -96,16 +96,16 @@ impl Live<'_> {
     /// # Errors
     ///
     /// [`ProxyError::Unrecognized`] when a line leads to this application that must not be exchanged.
-    pub(super) async fn adoption(&self, dump: &Dump) -> Result<Adoption, ProxyError> {
+    pub(super) async fn takeover(&self, dump: &Dump) -> Result<Takeover, ProxyError> {
         self.adoption_after(dump, &[], !self.included(dump)).await
     }
 
     /// The same for an install, which brings lines of the earlier form into today's: they are made plain, as a removal
     /// would make them, and then taken over as any line is.
-    pub(super) async fn adoption_anew(&self, dump: &Dump) -> Result<Adoption, ProxyError> {
+    pub(super) async fn adoption_anew(&self, dump: &Dump) -> Result<Takeover, ProxyError> {
         let earlier = self.earlier_form(dump);
         if earlier.is_empty() {
-            return self.adoption(dump).await;
+            return self.takeover(dump).await;
         }
         let plain = self.made(self.flagged()?, &self.taken()?);
         let ops: Vec<_> = earlier.iter().map(|line| (*line, Op::Replace(plain.clone()))).collect();
@@ -127,7 +127,7 @@ impl Live<'_> {
         dump: &Dump,
         earlier: &[Edit],
         fresh: bool,
-    ) -> Result<Adoption, ProxyError> {
+    ) -> Result<Takeover, ProxyError> {
         self.control.readable(dump)?;
         let mut taken = if fresh { Taken::default() } else { self.taken()? };
         let used = |line: &Line| self.is_used(dump, &render::line_kind(line.number));
@@ -136,14 +136,14 @@ impl Live<'_> {
         let chosen = |path: &str, line: usize| {
             self.site.lines.iter().any(|wanted| wanted.line == line && wanted.is(path, &self.outside(path)))
         };
-        let found = adopt::find(dump, &self.site.slots, protocol, &|path| self.is_own(path), &chosen);
+        let found = takeover::find(dump, &self.site.slots, protocol, &|path| self.is_own(path), &chosen);
         let passes = match found {
-            Place::Sure(passes) => passes,
-            Place::Refused(pass, why) => return Err(self.refused(&pass, why)),
-            Place::Unsure { .. } if !fresh => {
-                return Ok(Adoption { line: UserLine::InPlace, edits: Vec::new(), taken, begins: None });
+            PassSearch::Sure(passes) => passes,
+            PassSearch::Refused(pass, why) => return Err(self.refused(&pass, why)),
+            PassSearch::Unsure { .. } if !fresh => {
+                return Ok(Takeover { line: UserLine::InPlace, edits: Vec::new(), taken, begins: None });
             }
-            Place::Unsure { reason, candidates } => {
+            PassSearch::Unsure { reason, candidates } => {
                 // What cannot be read may be where it stands.
                 if let Some((path, unread)) = dump.unread().next() {
                     return Err(self.control.unreadable(path, unread));
@@ -152,7 +152,7 @@ impl Live<'_> {
                 let begins = Begins { color: self.only_answering().await };
                 let candidates = candidates.iter().map(|pass| self.change_of(pass, taken.next())).collect();
                 let line = UserLine::ByHand { reason, candidates };
-                return Ok(Adoption { line, edits: Vec::new(), taken, begins: Some(begins) });
+                return Ok(Takeover { line, edits: Vec::new(), taken, begins: Some(begins) });
             }
         };
         self.no_other_way(dump, &passes)?;
@@ -161,7 +161,7 @@ impl Live<'_> {
         let (ops, changes) = self.exchange(dump, &passes, &mut taken)?;
         let edits = Edit::all(&self.control, dump, &ops, earlier)?;
         let begins = fresh.then_some(Begins { color: before.color });
-        Ok(Adoption { line: UserLine::Known(changes), edits, taken, begins })
+        Ok(Takeover { line: UserLine::Known(changes), edits, taken, begins })
     }
 
     /// Whether something else leads to the application, which a switch would leave behind.
@@ -197,7 +197,7 @@ impl Live<'_> {
                 if dump.level(server).iter().any(|said| self.includes_kind(dump, said, "color")) {
                     continue;
                 }
-                if let Some(why) = adopt::bars(dump, server) {
+                if let Some(why) = takeover::bars(dump, server) {
                     return Err(refused(why));
                 }
                 ops.extend(server.children().first().map(|first| (first, Op::Before(choice.clone()))));
@@ -367,7 +367,7 @@ impl Live<'_> {
             let members: Vec<_> =
                 dump.level(upstream).into_iter().filter(|child| child.name == "server").collect();
             let leads = |server: &&Directive| {
-                adopt::target(&self.site.slots, server.arg(0).unwrap_or_default())
+                takeover::target(&self.site.slots, server.arg(0).unwrap_or_default())
                     .is_some_and(|(to, _)| to == color)
             };
             if let (None, [first, ..]) = (members.iter().copied().find(|server| leads(server)), &members[..])
@@ -377,7 +377,7 @@ impl Live<'_> {
             }
             return Ok(line.original.clone());
         }
-        if adopt::target(&self.site.slots, authority).is_some_and(|(to, _)| to == color) {
+        if takeover::target(&self.site.slots, authority).is_some_and(|(to, _)| to == color) {
             return Ok(line.original.clone());
         }
         let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);

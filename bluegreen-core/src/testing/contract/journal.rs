@@ -86,7 +86,7 @@ async fn queue(journal: &dyn Journal, app: &AppName) -> Result<(), Broken> {
     Ok(())
 }
 
-/// The records of a run that was taken back, with text that has to be kept as it is.
+/// The records of a run that was rolled back, with text that has to be kept as it is.
 fn run(app: &AppName) -> Vec<Record> {
     let mut spec = World::new().spec();
     spec.name = app.clone();

@@ -15,7 +15,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// The journal, as far as this run knows it.
 #[derive(Debug)]
-pub(super) struct Log {
+pub(super) struct RunJournal {
     ports: Ports,
     app: AppName,
     limit: Duration,
@@ -26,7 +26,7 @@ pub(super) struct Log {
     unknown: bool,
 }
 
-impl Log {
+impl RunJournal {
     /// Reads the journal. The lock must be held.
     pub(super) async fn open(orchestrator: &Orchestrator) -> Result<Self, Cause> {
         let mut log = Self {

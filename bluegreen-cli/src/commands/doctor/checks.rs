@@ -10,7 +10,7 @@ use bluegreen_core::model::{Check, Color, ImageRef, ImageSource, Slot};
 use bluegreen_core::orchestrator::{CannotPass, Orchestrator, Status};
 use bluegreen_core::port::{Health, Instance, Ports, ProxyError, RegistryError};
 
-use super::{Finding, Level};
+use super::{CheckResult, Level};
 use crate::commands::Context;
 use crate::output::Next;
 use crate::settings::Target;
@@ -23,7 +23,7 @@ const ROOM_FOR_RECORDS: u64 = 1 << 20;
 const IMAGE: &str = "image";
 
 /// All of them, in the order in which a deploy would meet what they look at.
-pub(super) async fn all(cx: &Context, target: &Target, image: Option<&ImageRef>) -> Vec<Finding> {
+pub(super) async fn all(cx: &Context, target: &Target, image: Option<&ImageRef>) -> Vec<CheckResult> {
     let mut findings = vec![state_directory(&ports::journal(target))];
     match engine(cx, target).await {
         Err(finding) => {
@@ -31,7 +31,7 @@ pub(super) async fn all(cx: &Context, target: &Target, image: Option<&ImageRef>)
             let why = "not checked: Docker does not answer";
             findings.extend(
                 ["image", "disk", "ports", "nginx", "health", "runs"]
-                    .map(|check| Finding::skipped(check, why)),
+                    .map(|check| CheckResult::skipped(check, why)),
             );
         }
         Ok((finding, ports)) => {
@@ -43,7 +43,12 @@ pub(super) async fn all(cx: &Context, target: &Target, image: Option<&ImageRef>)
 }
 
 /// What needs the Engine.
-async fn on_docker(cx: &Context, target: &Target, image: Option<&ImageRef>, ports: &Ports) -> Vec<Finding> {
+async fn on_docker(
+    cx: &Context,
+    target: &Target,
+    image: Option<&ImageRef>,
+    ports: &Ports,
+) -> Vec<CheckResult> {
     let orchestrator = Orchestrator::new(ports.clone(), target.app.spec.clone());
     let status = async { orchestrator.status().await.map_err(|failure| chain(&failure)) };
     let (image, nginx, status) = tokio::join!(
@@ -62,16 +67,16 @@ async fn on_docker(cx: &Context, target: &Target, image: Option<&ImageRef>, port
     findings.extend(match &status {
         Ok(status) => runs(target, status, &orchestrator, nginx_fails).await,
         Err(error) => {
-            vec![Finding::blocks("runs", error.as_str(), target.run("status"))]
+            vec![CheckResult::blocks("runs", error.as_str(), target.run("status"))]
         }
     });
     findings
 }
 
-async fn limited(check: &'static str, look: impl Future<Output = Vec<Finding>>) -> Vec<Finding> {
+async fn limited(check: &'static str, look: impl Future<Output = Vec<CheckResult>>) -> Vec<CheckResult> {
     tokio::time::timeout(WITHIN, look).await.unwrap_or_else(|_| {
         let found = format!("no answer within {} s", WITHIN.as_secs());
-        vec![Finding::blocks(check, found, Next::run(["docker", "info"]).saying("find out what hangs"))]
+        vec![CheckResult::blocks(check, found, Next::run(["docker", "info"]).saying("find out what hangs"))]
     })
 }
 
@@ -82,20 +87,20 @@ fn chain(error: &dyn Error) -> String {
     parts.join(": ")
 }
 
-fn state_directory(journal: &FileJournal) -> Finding {
+fn state_directory(journal: &FileJournal) -> CheckResult {
     const CHECK: &str = "state";
     const ELSEWHERE: &str = "set `state_dir` or --state-dir to a directory on a local disk";
-    let room = match journal.room() {
+    let room = match journal.state_directory() {
         Ok(room) => room,
-        Err(error) => return Finding::blocks(CHECK, chain(&error), ELSEWHERE),
+        Err(error) => return CheckResult::blocks(CHECK, chain(&error), ELSEWHERE),
     };
     let path = room.looked_at.display();
     if let Err(error) = &room.writable {
         let remedy = format!("run as a user who may write to {path}, or: {ELSEWHERE}");
-        return Finding::blocks(CHECK, format!("{path} cannot be written to: {error}"), remedy);
+        return CheckResult::blocks(CHECK, format!("{path} cannot be written to: {error}"), remedy);
     }
     if room.free < ROOM_FOR_RECORDS {
-        return Finding::blocks(
+        return CheckResult::blocks(
             CHECK,
             format!("{path} has {} bytes left", room.free),
             "free some space there",
@@ -105,46 +110,47 @@ fn state_directory(journal: &FileJournal) -> Finding {
         let found = format!(
             "{path} is on {what}: the journal would be lost at a restart, and an interrupted run could not be recovered"
         );
-        return Finding::warns(CHECK, found, ELSEWHERE);
+        return CheckResult::warns(CHECK, found, ELSEWHERE);
     }
     if room.open_to_others {
         let remedy = Next::run(["chmod".to_owned(), "700".to_owned(), path.to_string()]);
-        return Finding::warns(CHECK, format!("{path} is readable by other users"), remedy);
+        return CheckResult::warns(CHECK, format!("{path} is readable by other users"), remedy);
     }
     let made = if room.is_there {
         "is on a disk and can be written to"
     } else {
         "does not exist yet and will be created"
     };
-    Finding::fine(CHECK, format!("{path} {made}"))
+    CheckResult::fine(CHECK, format!("{path} {made}"))
 }
 
-async fn engine(cx: &Context, target: &Target) -> Result<(Finding, Ports), Finding> {
+async fn engine(cx: &Context, target: &Target) -> Result<(CheckResult, Ports), CheckResult> {
     const CHECK: &str = "docker";
     let connected =
         ports::docker(target, &cx.env).and_then(|docker| Ok((docker, ports::connect(target, &cx.env)?)));
     let (docker, ports) =
-        connected.map_err(|error| Finding::blocks(CHECK, chain(&error), explain::runtime(&error)))?;
+        connected.map_err(|error| CheckResult::blocks(CHECK, chain(&error), explain::runtime(&error)))?;
     match docker.version().await {
-        Ok(version) => Ok((Finding::fine(CHECK, format!("{version} at {}", docker.address())), ports)),
-        Err(error) => Err(Finding::blocks(CHECK, chain(&error), explain::runtime(&error))),
+        Ok(version) => Ok((CheckResult::fine(CHECK, format!("{version} at {}", docker.address())), ports)),
+        Err(error) => Err(CheckResult::blocks(CHECK, chain(&error), explain::runtime(&error))),
     }
 }
 
 /// Whether the image is there to be had, and there is room for it.
-async fn pulled(target: &Target, image: Option<&ImageRef>, ports: &Ports) -> Vec<Finding> {
+async fn pulled(target: &Target, image: Option<&ImageRef>, ports: &Ports) -> Vec<CheckResult> {
     let (image, is_here) = match image {
         Some(image) => resolved(image, target, ports).await,
-        None => {
-            (Finding::skipped(IMAGE, "not checked: no image was given (--image, --image-definitions)"), false)
-        }
+        None => (
+            CheckResult::skipped(IMAGE, "not checked: no image was given (--image, --image-definitions)"),
+            false,
+        ),
     };
     vec![image, disk(target, is_here, ports).await]
 }
 
 /// What was found of the image, and whether it is on this host.
-async fn resolved(image: &ImageRef, target: &Target, ports: &Ports) -> (Finding, bool) {
-    let blocks = |error: &RegistryError| Finding::blocks(IMAGE, chain(error), explain::registry(error));
+async fn resolved(image: &ImageRef, target: &Target, ports: &Ports) -> (CheckResult, bool) {
+    let blocks = |error: &RegistryError| CheckResult::blocks(IMAGE, chain(error), explain::registry(error));
     let pinned = match ports.registry.resolve(image).await {
         Ok(pinned) => pinned,
         Err(error) => return (blocks(&error), false),
@@ -160,18 +166,18 @@ async fn resolved(image: &ImageRef, target: &Target, ports: &Ports) -> (Finding,
     let foreseen = ports.runtime.foresee(&pinned, &target.app.spec.options).await.ok().flatten();
     let is_here = foreseen.is_some();
     match foreseen.and_then(|foreseen| CannotPass::find(&target.app.spec.gate, &foreseen)) {
-        Some(why) => (Finding::blocks(IMAGE, why.to_string(), explain::cannot_pass(&why)), is_here),
-        None => (Finding::fine(IMAGE, found), is_here),
+        Some(why) => (CheckResult::blocks(IMAGE, why.to_string(), explain::cannot_pass(&why)), is_here),
+        None => (CheckResult::fine(IMAGE, found), is_here),
     }
 }
 
-async fn disk(target: &Target, is_here: bool, ports: &Ports) -> Finding {
+async fn disk(target: &Target, is_here: bool, ports: &Ports) -> CheckResult {
     const CHECK: &str = "disk";
     let wanted = target.app.spec.retain.min_free;
     let megabytes = |bytes: u64| format!("{} MB", bytes / 1_000_000);
     match ports.runtime.free_space().await {
-        _ if is_here => Finding::fine(CHECK, "the image is on this host already"),
-        Ok(Some(free)) if free < wanted => Finding::blocks(
+        _ if is_here => CheckResult::fine(CHECK, "the image is on this host already"),
+        Ok(Some(free)) if free < wanted => CheckResult::blocks(
             CHECK,
             format!(
                 "{} are free where Docker keeps images, `retain.min_free` wants {}",
@@ -181,17 +187,17 @@ async fn disk(target: &Target, is_here: bool, ports: &Ports) -> Finding {
             explain::disk_low(),
         ),
         Ok(Some(free)) => {
-            Finding::fine(CHECK, format!("{} are free where Docker keeps images", megabytes(free)))
+            CheckResult::fine(CHECK, format!("{} are free where Docker keeps images", megabytes(free)))
         }
         Ok(None) => {
-            Finding::skipped(CHECK, "free space cannot be measured, because Docker runs on another host")
+            CheckResult::skipped(CHECK, "free space cannot be measured, because Docker runs on another host")
         }
-        Err(error) => Finding::warns(CHECK, chain(&error), explain::runtime(&error)),
+        Err(error) => CheckResult::warns(CHECK, chain(&error), explain::runtime(&error)),
     }
 }
 
 /// Whether the ports that the colours are published at are free, or have our own containers on them.
-async fn host_ports(target: &Target, ports: &Ports) -> Vec<Finding> {
+async fn host_ports(target: &Target, ports: &Ports) -> Vec<CheckResult> {
     const CHECK: &str = "ports";
     let mut findings = Vec::new();
     for color in Color::ALL {
@@ -200,9 +206,9 @@ async fn host_ports(target: &Target, ports: &Ports) -> Vec<Finding> {
         let address = SocketAddr::new(publish.ip, publish.port);
         let here = ports.runtime.find(&slot.name).await.ok().flatten().filter(Instance::is_running);
         findings.push(match (TcpListener::bind(address), here) {
-            (Ok(_), _) => Finding::fine(CHECK, format!("{address} is free for {color}")),
-            (Err(_), Some(instance)) => Finding::fine(CHECK, format!("{address} has {}", instance.name)),
-            (Err(error), None) => Finding::blocks(
+            (Ok(_), _) => CheckResult::fine(CHECK, format!("{address} is free for {color}")),
+            (Err(_), Some(instance)) => CheckResult::fine(CHECK, format!("{address} has {}", instance.name)),
+            (Err(error), None) => CheckResult::blocks(
                 CHECK,
                 format!("{address} is needed for {color} and is not available: {error}"),
                 explain::port_taken(publish.port),
@@ -210,17 +216,17 @@ async fn host_ports(target: &Target, ports: &Ports) -> Vec<Finding> {
         });
     }
     if findings.is_empty() {
-        findings.push(Finding::fine(CHECK, "no port is published on this host"));
+        findings.push(CheckResult::fine(CHECK, "no port is published on this host"));
     }
     findings
 }
 
-async fn nginx(cx: &Context, target: &Target) -> Vec<Finding> {
+async fn nginx(cx: &Context, target: &Target) -> Vec<CheckResult> {
     const CHECK: &str = "nginx";
     let nginx = match ports::nginx(target, &cx.env) {
         Ok(nginx) => nginx,
         Err(error) => {
-            return vec![Finding::blocks(CHECK, chain(&error), target.run("nginx check"))];
+            return vec![CheckResult::blocks(CHECK, chain(&error), target.run("nginx check"))];
         }
     };
     let found = match nginx.examine(&target.app.spec.name).await {
@@ -232,11 +238,11 @@ async fn nginx(cx: &Context, target: &Target) -> Vec<Finding> {
                 String::new()
             };
             let found = format!("{}{said}", chain(&error));
-            return vec![Finding::blocks(CHECK, found, explain::proxy(&error, target))];
+            return vec![CheckResult::blocks(CHECK, found, explain::proxy(&error, target))];
         }
     };
     let version = found.version.as_deref().unwrap_or("of unknown version");
-    let mut findings: Vec<Finding> = found
+    let mut findings: Vec<CheckResult> = found
         .findings
         .iter()
         .filter(|finding| finding.severity != Severity::Advice)
@@ -244,15 +250,15 @@ async fn nginx(cx: &Context, target: &Target) -> Vec<Finding> {
             let place = finding.place.as_ref().map_or(String::new(), |place| format!("{place}: "));
             let text = format!("{place}{}", finding.found);
             match finding.severity {
-                Severity::Blocks => Finding::blocks(CHECK, text, &finding.change),
-                _ => Finding::warns(CHECK, text, &finding.change),
+                Severity::Blocks => CheckResult::blocks(CHECK, text, &finding.change),
+                _ => CheckResult::warns(CHECK, text, &finding.change),
             }
         })
         .collect();
     if found.can_switch() {
         let fails = found.findings.iter().any(|finding| finding.code == "test");
         let passes = if fails { "" } else { "passes its own test and " };
-        findings.insert(0, Finding::fine(CHECK, format!("nginx {version} {passes}can switch")));
+        findings.insert(0, CheckResult::fine(CHECK, format!("nginx {version} {passes}can switch")));
     }
     findings
 }
@@ -265,27 +271,29 @@ async fn active(target: &Target, status: &Status, ports: &Ports) -> Option<Insta
 }
 
 /// Whether what serves passes the checks that a candidate would have to.
-async fn health(target: &Target, active: Option<&Instance>, ports: &Ports) -> Vec<Finding> {
+async fn health(target: &Target, active: Option<&Instance>, ports: &Ports) -> Vec<CheckResult> {
     const CHECK: &str = "health";
     let Some(active) = active else {
-        return vec![Finding::skipped(CHECK, "not checked: no container serves yet")];
+        return vec![CheckResult::skipped(CHECK, "not checked: no container serves yet")];
     };
     let gate = &target.app.spec.gate;
     let mut findings = Vec::new();
     for check in &gate.checks {
         // A line that was logged at the start may be gone from the log by now.
         if matches!(check, Check::Log(_)) {
-            findings
-                .push(Finding::skipped(CHECK, format!("{check} is only checked when a candidate starts")));
+            findings.push(CheckResult::skipped(
+                CHECK,
+                format!("{check} is only checked when a candidate starts"),
+            ));
             continue;
         }
         let remedy = "a candidate like this one would fail: fix the application, or the check in [health]";
         findings.push(match ports.probe.probe(check, active, gate.attempt_timeout).await {
-            Ok(Health::Healthy) => Finding::fine(CHECK, format!("{} passes {check}", active.name)),
+            Ok(Health::Healthy) => CheckResult::fine(CHECK, format!("{} passes {check}", active.name)),
             Ok(Health::Unhealthy { reason }) => {
-                Finding::warns(CHECK, format!("{} fails {check}: {reason}", active.name), remedy)
+                CheckResult::warns(CHECK, format!("{} fails {check}: {reason}", active.name), remedy)
             }
-            Err(error) => Finding::warns(CHECK, format!("{check}: {}", chain(&error)), remedy),
+            Err(error) => CheckResult::warns(CHECK, format!("{check}: {}", chain(&error)), remedy),
         });
     }
     findings
@@ -297,14 +305,14 @@ async fn runs(
     status: &Status,
     orchestrator: &Orchestrator,
     nginx_fails: bool,
-) -> Vec<Finding> {
+) -> Vec<CheckResult> {
     const CHECK: &str = "runs";
     let mut findings = Vec::new();
     match orchestrator.at_work().await {
         Ok(queue) if queue.held => {
             let who = queue.holder.map_or_else(|| "another run".to_owned(), |holder| holder.to_string());
             let found = format!("{who} is in progress");
-            findings.push(Finding::blocks(
+            findings.push(CheckResult::blocks(
                 CHECK,
                 found,
                 target.run("cancel").saying("wait for it, or cancel it"),
@@ -313,7 +321,7 @@ async fn runs(
         Ok(_) => {
             findings.extend(status.unfinished.iter().map(|run| {
                 let found = format!("{} {} is unfinished: {}", run.verb, run.deployment, run.ending);
-                Finding::warns(
+                CheckResult::warns(
                     CHECK,
                     found,
                     target.run("recover").offering("recover it now; otherwise the next deploy does"),
@@ -321,25 +329,27 @@ async fn runs(
             }));
         }
         Err(failure) => {
-            findings.push(Finding::blocks(CHECK, chain(&failure), target.run("status")));
+            findings.push(CheckResult::blocks(CHECK, chain(&failure), target.run("status")));
         }
     }
     match &status.serving {
         Ok(_) => {}
         // One fault is one thing to fix.
         Err(_) if nginx_fails => {
-            findings.push(Finding::skipped(CHECK, "it is unknown what serves: see nginx"));
+            findings.push(CheckResult::skipped(CHECK, "it is unknown what serves: see nginx"));
         }
-        Err(error) => findings.push(Finding::blocks(
+        Err(error) => findings.push(CheckResult::blocks(
             CHECK,
             format!("it is unknown what serves: {error}"),
             target.run("nginx check"),
         )),
     }
-    findings
-        .extend(status.findings.iter().map(|finding| Finding::warns(CHECK, finding, target.run("status"))));
+    findings.extend(
+        status.findings.iter().map(|finding| CheckResult::warns(CHECK, finding, target.run("status"))),
+    );
     if findings.is_empty() {
-        findings.push(Finding::fine(CHECK, "journal, containers and nginx agree, and no run is unfinished"));
+        findings
+            .push(CheckResult::fine(CHECK, "journal, containers and nginx agree, and no run is unfinished"));
     }
     findings
 }

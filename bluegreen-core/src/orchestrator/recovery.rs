@@ -4,7 +4,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::failure::chain;
 use super::prepare::Observed;
-use super::{Aftermath, Cause, Deployment, Failure, Log, Orchestrator};
+use super::{Aftermath, Cause, Deployment, Failure, Orchestrator, RunJournal};
 use crate::event::Event;
 use crate::model::DeploymentId;
 use crate::plan::Step;
@@ -13,7 +13,10 @@ use crate::state::{Outcome, Resume};
 impl Orchestrator {
     /// Settles what the journal says is unsettled. The journal gives the direction; every step looks again at what
     /// is really there.
-    pub(super) async fn settle(&self, log: &mut Log) -> Result<Option<(DeploymentId, Outcome)>, Failure> {
+    pub(super) async fn recover_open_run(
+        &self,
+        log: &mut RunJournal,
+    ) -> Result<Option<(DeploymentId, Outcome)>, Failure> {
         let Some(open) = log.state().open().cloned() else { return Ok(None) };
         let mut run =
             Deployment::new(self, open.verb, open.deployment.clone(), open.candidate.clone(), open.previous);
@@ -64,7 +67,7 @@ impl Orchestrator {
     async fn take_back(
         &self,
         run: &mut Deployment<'_>,
-        log: &mut Log,
+        log: &mut RunJournal,
         steps: &[Step],
     ) -> Result<(), Failure> {
         match run.unwind(log, steps).await {
@@ -73,7 +76,7 @@ impl Orchestrator {
         }
     }
 
-    async fn stuck(&self, run: &Deployment<'_>, log: &Log, step: Step, cause: Cause) -> Failure {
+    async fn stuck(&self, run: &Deployment<'_>, log: &RunJournal, step: Step, cause: Cause) -> Failure {
         let aftermath = Aftermath::Stuck { step, error: chain(&cause) };
         run.failure(log, step, cause, aftermath, Vec::new()).await
     }
@@ -94,7 +97,7 @@ impl Unproven {
 }
 
 impl Deployment<'_> {
-    /// Whether a run whose commit is on record was taken back all the same: it never learned that its commit
+    /// Whether a run whose commit is on record was rolled back all the same: it never learned that its commit
     /// record was durable. Then the previous colour serves and the candidate is gone.
     fn was_taken_back(&self, observed: &Observed) -> bool {
         self.previous.is_some_and(|previous| {
@@ -107,7 +110,7 @@ impl Deployment<'_> {
     /// Whether the candidate runs and is what the proxy sends requests to.
     fn serves(&self, observed: &Observed) -> bool {
         let color = self.slot().color;
-        observed.serving.color == Some(color) && observed.serving.settled && observed.runs(color)
+        observed.serving.color == Some(color) && observed.serving.consistent && observed.runs(color)
     }
 
     /// Makes a committed candidate serve again before anything of the previous colour is touched: the host may

@@ -11,7 +11,7 @@ use super::FileJournal;
 /// Where a journal lies or would lie, as it was found.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct Room {
+pub struct StateDirectory {
     /// The directory that was looked at: the state directory, or the nearest one above it that is there.
     pub looked_at: PathBuf,
     /// Whether the state directory is there; it is made by the first run.
@@ -32,7 +32,7 @@ impl FileJournal {
     /// # Errors
     ///
     /// When not even its file system can be asked.
-    pub fn room(&self) -> io::Result<Room> {
+    pub fn state_directory(&self) -> io::Result<StateDirectory> {
         let looked_at = self.directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
         let is_there = looked_at == self.directory;
         let volume = statfs(looked_at)?;
@@ -42,7 +42,7 @@ impl FileJournal {
         } else {
             Err(io::ErrorKind::NotADirectory.into())
         };
-        Ok(Room {
+        Ok(StateDirectory {
             looked_at: looked_at.to_owned(),
             is_there,
             writable,
@@ -69,13 +69,13 @@ mod tests {
     fn a_directory_is_looked_at_and_none_is_made() {
         let dir = tempfile::tempdir().unwrap();
         let journal = FileJournal::new(dir.path().join("state/deeper"));
-        let room = journal.room().unwrap();
+        let room = journal.state_directory().unwrap();
         assert!(!room.is_there && room.writable.is_ok() && !room.open_to_others);
         assert_eq!(room.looked_at, dir.path());
         assert!(!dir.path().join("state").exists());
         for mode in [0o700, 0o755] {
             std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(mode)).unwrap();
-            let room = FileJournal::new(dir.path()).room().unwrap();
+            let room = FileJournal::new(dir.path()).state_directory().unwrap();
             assert!(room.is_there && room.free > 0);
             assert_eq!(room.open_to_others, mode == 0o755);
         }
@@ -84,12 +84,12 @@ mod tests {
     #[test]
     fn what_cannot_hold_a_journal_is_told() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let room = FileJournal::new(file.path()).room().unwrap();
+        let room = FileJournal::new(file.path()).state_directory().unwrap();
         assert_eq!(room.writable.unwrap_err().kind(), io::ErrorKind::NotADirectory);
-        let room = FileJournal::new("/dev/shm/bluegreen-none").room().unwrap();
+        let room = FileJournal::new("/dev/shm/bluegreen-none").state_directory().unwrap();
         assert_eq!(room.volatile, Some("a tmpfs, which is memory"));
         // /proc takes nothing from anybody.
-        let room = FileJournal::new("/proc/bluegreen-none").room().unwrap();
+        let room = FileJournal::new("/proc/bluegreen-none").state_directory().unwrap();
         assert!(room.free == 0 && room.looked_at == Path::new("/proc"));
     }
 }

@@ -31,7 +31,7 @@ pub(super) struct Leads<'d> {
 
 /// What was found.
 #[derive(Debug)]
-pub(super) enum Place<'d> {
+pub(super) enum PassSearch<'d> {
     /// These.
     Sure(Vec<Pass<'d>>),
     /// One that leads to this application, and must not be exchanged.
@@ -53,7 +53,7 @@ pub(super) fn find<'d>(
     protocol: Protocol,
     ours: &dyn Fn(&str) -> bool,
     chosen: &dyn Fn(&str, usize) -> bool,
-) -> Place<'d> {
+) -> PassSearch<'d> {
     let mut all: Vec<Pass<'d>> = Vec::new();
     dump.visit(&mut |directive, stack| {
         if directive.name != protocol.directive() || stack.iter().all(|block| block.name != "server") {
@@ -76,7 +76,7 @@ pub(super) fn find<'d>(
             format!("{} or {}", slot.endpoint, slot.name)
         });
         let reason = format!("no {what} leads to this application ({})", names.join(", "));
-        return Place::Unsure { reason, candidates: all };
+        return PassSearch::Unsure { reason, candidates: all };
     }
     if let Some(apart) = to_us.iter().find(|pass| !pass.leads.same(&to_us[0].leads)) {
         let found = format!(
@@ -85,7 +85,7 @@ pub(super) fn find<'d>(
             to_us[0].directive.line,
             to_us[0].leads.hosts.join(", ")
         );
-        return Place::Refused(
+        return PassSearch::Refused(
             apart.clone(),
             Why::new(found, "all lines of one application to lead to one place"),
         );
@@ -102,10 +102,10 @@ pub(super) fn find<'d>(
         };
         if let Some(pass) = to_us.iter().find(inside) {
             let found = format!("a line inside its location leads elsewhere (line {})", other.directive.line);
-            return Place::Refused(pass.clone(), Why::new(found, "that location beside this one"));
+            return PassSearch::Refused(pass.clone(), Why::new(found, "that location beside this one"));
         }
     }
-    Place::Sure(to_us)
+    PassSearch::Sure(to_us)
 }
 
 impl Leads<'_> {
@@ -233,9 +233,9 @@ mod tests {
         };
         match find(&dump, &slots, Protocol::Http, &|path| path.contains("/bluegreen/"), &|_, line| line == 77)
         {
-            Place::Sure(found) => found.iter().map(show).collect::<Vec<_>>().join(", "),
-            Place::Refused(pass, why) => format!("refused: {}: {}", show(&pass), why.found),
-            Place::Unsure { reason, candidates } => {
+            PassSearch::Sure(found) => found.iter().map(show).collect::<Vec<_>>().join(", "),
+            PassSearch::Refused(pass, why) => format!("refused: {}: {}", show(&pass), why.found),
+            PassSearch::Unsure { reason, candidates } => {
                 format!("unsure: {reason}: {}", candidates.iter().map(show).collect::<Vec<_>>().join(", "))
             }
         }
