@@ -2,8 +2,10 @@
 //! each time. The long one is `scripts/fuzz`.
 
 use std::fs;
+use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::thread;
 
 /// How many changed inputs each target gets.
 const CHANGES: usize = 3_000;
@@ -43,24 +45,34 @@ fn run(target: &str, check: fn(&[u8])) {
     let corpus: Vec<_> = corpus.into_iter().map(|entry| fs::read(entry.unwrap().path()).unwrap()).collect();
     assert!(!corpus.is_empty());
     let words = words(&fs::read_to_string(fuzz.join("dictionaries").join(format!("{target}.dict"))).unwrap());
-    check_all(target, check, corpus.iter().cloned());
+    check_all(target, check, &corpus);
 
     let mut random = Random(0x5eed);
-    let changed = (0..CHANGES).map(|_| {
-        let mut input = random.of(&corpus).clone();
-        for _ in 0..=random.below(4) {
-            change(&mut input, &mut random, &corpus, &words);
-        }
-        input
-    });
-    check_all(target, check, changed);
+    let changed: Vec<_> = (0..CHANGES)
+        .map(|_| {
+            let mut input = random.of(&corpus).clone();
+            for _ in 0..=random.below(4) {
+                change(&mut input, &mut random, &corpus, &words);
+            }
+            input
+        })
+        .collect();
+    check_all(target, check, &changed);
 }
 
-fn check_all(target: &str, check: fn(&[u8]), inputs: impl Iterator<Item = Vec<u8>>) {
-    for input in inputs {
-        let outcome = catch_unwind(AssertUnwindSafe(|| check(&input)));
-        assert!(outcome.is_ok(), "{target} fails on {:?}", String::from_utf8_lossy(&input));
-    }
+/// On every core: one target's inputs take far longer than the others'.
+fn check_all(target: &str, check: fn(&[u8]), inputs: &[Vec<u8>]) {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    thread::scope(|scope| {
+        for first in 0..cores {
+            scope.spawn(move || {
+                for input in inputs.iter().skip(first).step_by(cores) {
+                    let outcome = catch_unwind(AssertUnwindSafe(|| check(input)));
+                    assert!(outcome.is_ok(), "{target} fails on {:?}", String::from_utf8_lossy(input));
+                }
+            });
+        }
+    });
 }
 
 /// The words of a dictionary in libFuzzer's format.

@@ -263,6 +263,8 @@ fn a_state_directory_that_is_full_or_no_directory_is_refused_before_anything_is_
     let stage = Stage::with_v1(Kind::HostLive);
     let image = stage.image("v2", &AppImage::version("v2"));
     let check = "to do: check the state directory: it must be writable and have free space";
+    // Not where it is on record: that there is another would be the first thing to say.
+    std::fs::rename(stage.dir().join("state"), stage.dir().join("aside")).expect("its state");
     let empty = stage.dir().join("empty");
     std::fs::create_dir(&empty).expect("a directory");
     let mut command = on_full_disk(&stage, &empty, 0, &["deploy", "--image", &image]);

@@ -129,7 +129,7 @@ fn status_tells_a_run_at_work_since_when_it_serves_and_a_crash_loop() {
     let mut run = Running::deploy(&stage, &slow, &["--deployment-id", "d-slow"]);
     run.until("step-started", Some("gate"));
     let seen = stage.bluegreen(&["status"]).expect(0);
-    seen.says(&["AT WORK", "deploy d-slow (pid ", "at gate since", "next: bluegreen cancel"]);
+    seen.says(&["IN PROGRESS", "deploy d-slow (pid ", "at gate since", "next: bluegreen cancel"]);
     let seen = status();
     assert!(seen["unfinished"].is_null(), "it is not cut off: {seen:#}");
     run.signal("TERM");

@@ -90,7 +90,7 @@ fn a_maintenance_page_is_nginx_own_answer_and_no_fault_of_the_application() {
     let line = std::fs::read_to_string(&conf).expect("the site");
     let line = line.lines().position(|line| line.contains("return 503")).expect("it is there") + 1;
     let at = format!("{}:{line}", conf.display());
-    let says = ["answers 503: so says the proxy itself", &at, "a maintenance page or a limit"];
+    let says = ["answers 503: so says the proxy itself", &at, "maintenance page or limit"];
     let status = stage.bluegreen(&["status"]).expect(51).says(&says);
     assert!(!status.out.contains("was answered with 503"), "{}", status.out);
     let image = stage.image("v2", &AppImage::version("v2"));

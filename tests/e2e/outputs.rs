@@ -81,7 +81,7 @@ fn the_same_deployment_again_puts_an_nginx_right_that_points_elsewhere() {
     // Somebody took the flag away by hand: nginx sends requests to the stopped one, and its backup answers.
     let flag = stage.nginx.conf_dir().join(format!("bluegreen/{}.green", stage.app));
     std::fs::remove_file(&flag).expect("green serves");
-    stage.bluegreen(&["status"]).expect(50).says(&["ATTENTION", "next: bluegreen doctor"]);
+    stage.bluegreen(&["status"]).expect(50).says(&["ATTENTION", "next: bluegreen deploy"]);
     let image = format!("bgt-{}/app:v2", stage.run.id());
     stage.bluegreen(&["deploy", "--image", &image]).expect(0);
     stage.serves("v2");
