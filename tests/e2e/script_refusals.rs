@@ -103,7 +103,7 @@ fn a_file_that_names_neither_or_both_colours_is_refused_and_stays_as_it_is() {
         machine.edit(&text);
         let before = machine.untouched();
         let ran = machine.deploy(&machine.image("v1")).expect(10);
-        ran.says(&["default.conf:", &reason, "exit code 10", "next: "]);
+        ran.says(&["default.conf:", &reason, "exit code 10"]).says_what_to_do();
         assert_eq!(machine.untouched(), before, "{reason}");
         machine.serves("v0");
     }

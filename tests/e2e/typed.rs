@@ -72,7 +72,7 @@ fn where_nginx_names_a_place_that_is_down_the_next_line_mends_it() {
     let extra = "restart = \"no\"\n[app.WEB.retain]\nwarm = \"10m\"";
     let stage = Stage::live_with(Kind::HostLive, extra);
     let mends = |version: &str| {
-        let status = stage.bluegreen(&["status"]).expect(50).says(&["does not run"]);
+        let status = stage.bluegreen(&["status"]).expect(50).says(&["is not running"]);
         let line = next(&status);
         typed(&stage, &line).expect(0);
         stage.serves(version);
@@ -95,7 +95,7 @@ fn where_nginx_names_a_place_that_is_down_the_next_line_mends_it() {
     // A release that does not stay up.
     let dies = stage.image_with("v3", &[("EXIT_AFTER_MS", "5000")]);
     stage.bluegreen(&["deploy", "--image", &dies]).expect(0);
-    let down = || stage.bluegreen(&["status"]).out.contains("does not run");
+    let down = || stage.bluegreen(&["status"]).out.contains("is not running");
     assert!(process::wait_until(PATIENCE, down), "it stays up");
     assert!(mends("v2").contains(" rollback "));
 }
@@ -265,6 +265,8 @@ fn what_to_type_helps_whatever_has_become_of_nginx() {
     );
     stage.nginx.write_conf("site.conf", &server).expect("the site");
     stage.nginx.reload().expect("a reload");
+    // The earlier workers take connections for some time.
+    assert!(process::wait_until(PATIENCE, || stage.version().is_none()), "it still leads to us");
     helps(&stage, &["nginx", "check"], 10, "bluegreen nginx install ").says(&["installed"]);
     // Requests go on to where that line led until the next deploy: an install changes nothing that is seen.
     stage.bluegreen(&["nginx", "check"]).expect(0);
