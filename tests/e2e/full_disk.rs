@@ -160,7 +160,12 @@ fn a_disk_of_docker_that_fills_up_in_a_pull_fails_it_and_the_next_deploy_finds_r
     // 2 MB are left: enough for the layer as it comes, and not for what is in it.
     disk.fill_but(512).expect("a full disk");
     let ran = stage.watched(&["v1"], || ecr.deploy(&v2.uri));
-    ran.expect(20).says(&["pull failed", "no space left on device", "serving now: blue", "to do: free some space"]);
+    ran.expect(20).says(&[
+        "pull failed",
+        "no space left on device",
+        "serving now: blue",
+        "to do: free some space",
+    ]);
     assert_eq!(containers(), before, "something is left");
     // By default it is not even tried.
     with("500m");
