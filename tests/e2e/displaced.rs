@@ -54,18 +54,24 @@ fn seen(clients: Vec<JoinHandle<Vec<u16>>>) -> (usize, usize) {
     (statuses.len(), statuses.iter().filter(|status| **status != 200).count())
 }
 
+/// A stage with these settings where `v1` serves, behind this site: `INCLUDE` is what leads to the application.
+fn behind(settings: &str, site: &str) -> Stage {
+    let stage = Stage::live_with(Kind::HostLive, settings);
+    let include = stage.nginx.conf_dir().join(format!("bluegreen/{}.location", stage.app));
+    let site = site.replace("INCLUDE", &format!("include {};", include.display()));
+    stage.nginx.write_conf("site.conf", &site).expect("the site");
+    stage.nginx.reload().expect("a reload");
+    stage.deploy("v1");
+    stage
+}
+
 /// The same clients without a deploy, then with one, where nginx has this limit.
 fn displaces_nobody(zone: &str, limit: &str, path: &'static str) {
     let receipt = format!("[app.WEB.receipt]\npath = \"{path}\"\n[app.WEB.health]\nhttp = \"/health\"");
-    let stage = Stage::live_with(Kind::HostLive, &receipt);
-    let include = stage.nginx.conf_dir().join(format!("bluegreen/{}.location", stage.app));
-    let server = format!(
-        "{zone};\nserver {{ listen @PORT@; server_name shop.test; {limit}; location / {{ include {}; }} }}\n",
-        include.display()
+    let site = format!(
+        "{zone};\nserver {{ listen @PORT@; server_name shop.test; {limit}; location / {{ INCLUDE }} }}\n"
     );
-    stage.nginx.write_conf("site.conf", &server).expect("the site");
-    stage.nginx.reload().expect("a reload");
-    stage.deploy("v1");
+    let stage = behind(&receipt, &site);
     let slow = stage.image_with("v2", &[("START_DELAY_MS", "7000")]);
     std::thread::sleep(Duration::from_secs(3));
     let (control, turned_away) = seen(clients(stage.nginx.port(), path));
@@ -115,15 +121,8 @@ fn a_receipt_displaces_nobody_where_connections_are_limited() {
 fn a_receipt_asks_ever_less_of_what_turns_it_away() {
     const PROBE: &str = "availability probe: ";
     let extra = "[app.WEB.receipt]\npath = \"/full\"\n[app.WEB.health]\nhttp = \"/health\"";
-    let stage = Stage::live_with(Kind::HostLive, extra);
-    let include = stage.nginx.conf_dir().join(format!("bluegreen/{}.location", stage.app));
-    let server = format!(
-        "server {{ listen @PORT@; location = /full {{ return 429; }} location / {{ include {}; }} }}\n",
-        include.display()
-    );
-    stage.nginx.write_conf("site.conf", &server).expect("the site");
-    stage.nginx.reload().expect("a reload");
-    stage.deploy("v1");
+    let site = "server { listen @PORT@; location = /full { return 429; } location / { INCLUDE } }\n";
+    let stage = behind(extra, site);
     let slow = stage.image("v2", &AppImage::version("v2").env("START_DELAY_MS", "6000"));
     let ran = stage.bluegreen(&["deploy", "--image", &slow]).expect(0);
     let line = ran.out.lines().find(|line| line.starts_with(PROBE)).expect("a receipt");

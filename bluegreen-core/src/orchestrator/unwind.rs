@@ -1,4 +1,4 @@
-//! Takes steps back. Never cancelled, tried several times, and stops at the first that cannot be rolled back:
+//! Undoes steps. Never cancelled, tried several times, and stops at the first that cannot be undone:
 //! what comes after it might remove what traffic still points at.
 
 use std::time::Duration;

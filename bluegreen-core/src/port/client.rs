@@ -23,8 +23,8 @@ pub trait Client: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// When there is no complete answer: [`RequestError::Refused`], [`RequestError::Reset`], [`RequestError::Eof`], [`RequestError::Timeout`] or
-    /// [`RequestError::Other`]. What a status means is the caller's matter.
+    /// When there is no complete answer: [`RequestError::Refused`], [`RequestError::Reset`], [`RequestError::Eof`],
+    /// [`RequestError::Timeout`] or [`RequestError::Other`]. What a status means is the caller's matter.
     async fn ask(&self, over: Connection) -> Result<u16, RequestError>;
 }
 

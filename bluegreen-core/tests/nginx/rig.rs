@@ -96,6 +96,13 @@ impl Rig {
         format!("server {{\n  listen 127.0.0.1:{port};\n  location / {{\n    {lines}\n  }}\n}}\n")
     }
 
+    /// Debian's modules: its nginx loads them only where its configuration says so.
+    pub(crate) fn load_lua(&self) {
+        let module = |name: &str| format!("load_module /usr/lib/nginx/modules/{name}_module.so;\n");
+        let main = fs::read_to_string(self.path("nginx.conf")).unwrap();
+        write(self.path("nginx.conf"), module("ndk_http") + &module("ngx_http_lua") + &main);
+    }
+
     pub(crate) fn site(&self, mode: Mode) -> Site {
         let mut host = HostNginx::default();
         host.config = Some(self.path("nginx.conf"));

@@ -186,7 +186,7 @@ impl Stage {
                 certificate(rig);
             }
             if file.text.contains("_by_lua_block") {
-                load_lua(rig);
+                rig.load_lua();
             }
             write(rig.path(SITE), &text);
         })
@@ -289,13 +289,6 @@ async fn over_tls(port: u16, ask: &str) -> String {
     }
     let ran = curl.arg(format!("https://127.0.0.1:{port}{path}")).output().await.unwrap();
     String::from_utf8_lossy(&ran.stdout).into_owned()
-}
-
-/// Debian's modules: its nginx loads them only where its configuration says so.
-fn load_lua(rig: &Rig) {
-    let module = |name: &str| format!("load_module /usr/lib/nginx/modules/{name}_module.so;\n");
-    let main = fs::read_to_string(rig.path("nginx.conf")).unwrap();
-    write(rig.path("nginx.conf"), module("ndk_http") + &module("ngx_http_lua") + &main);
 }
 
 /// What differs, in words.

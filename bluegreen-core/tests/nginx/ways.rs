@@ -207,10 +207,7 @@ async fn lua_in_the_configuration_is_passed_over() {
         ngx.say('{\"error\":\"' .. \"x\" .. '\"}') ngx.say([==[ } ]] ]==])\n\
         ngx.exit(401)\nend\n}\n";
     let rig = Rig::start(|rig| {
-        let modules = ["ndk_http_module", "ngx_http_lua_module"]
-            .map(|name| format!("load_module /usr/lib/nginx/modules/{name}.so;\n"));
-        let main = std::fs::read_to_string(rig.path("nginx.conf")).unwrap();
-        write(rig.path("nginx.conf"), modules.concat() + &main);
+        rig.load_lua();
         let text = rig.server(&format!("{lua} proxy_pass http://{};", rig.slots.blue.endpoint));
         write(rig.path("conf.d/default.conf"), text);
     })

@@ -112,7 +112,7 @@ impl Live<'_> {
     pub(super) async fn installation(&self) -> Result<Installation, ProxyError> {
         // What lies there may be broken: what an install would make of it is tested.
         let Seen { dump, version, .. } = self.control.read().await?;
-        let takeover = self.adoption_anew(&dump).await?;
+        let takeover = self.takeover_anew(&dump).await?;
         let rendered = self.rendered_with(&takeover.taken)?;
         self.try_install(&dump, &rendered, &takeover.edits).await?;
         let mut changes = self.changes(&rendered)?;
@@ -131,7 +131,7 @@ impl Live<'_> {
         self.check_slots()?;
         let master = self.control.master().await?;
         let dump = self.control.read().await?.dump;
-        let takeover = self.adoption_anew(&dump).await?;
+        let takeover = self.takeover_anew(&dump).await?;
         let rendered = self.rendered_with(&takeover.taken)?;
         self.try_install(&dump, &rendered, &takeover.edits).await?;
         let mut changes = self.changes(&rendered)?;

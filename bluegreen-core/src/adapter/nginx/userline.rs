@@ -97,12 +97,12 @@ impl Live<'_> {
     ///
     /// [`ProxyError::Unrecognized`] when a line leads to this application that must not be exchanged.
     pub(super) async fn takeover(&self, dump: &Dump) -> Result<Takeover, ProxyError> {
-        self.adoption_after(dump, &[], !self.included(dump)).await
+        self.takeover_after(dump, &[], !self.included(dump)).await
     }
 
     /// The same for an install, which brings lines of the earlier form into today's: they are made plain, as a removal
     /// would make them, and then taken over as any line is.
-    pub(super) async fn adoption_anew(&self, dump: &Dump) -> Result<Takeover, ProxyError> {
+    pub(super) async fn takeover_anew(&self, dump: &Dump) -> Result<Takeover, ProxyError> {
         let earlier = self.earlier_form(dump);
         if earlier.is_empty() {
             return self.takeover(dump).await;
@@ -111,7 +111,7 @@ impl Live<'_> {
         let ops: Vec<_> = earlier.iter().map(|line| (*line, Op::Replace(plain.clone()))).collect();
         let edits = Edit::all(&self.control, dump, &ops, &[])?;
         let new = edits.iter().map(|edit| (edit.inside.clone(), edit.new.clone())).collect();
-        self.adoption_after(&Dump::of(changed(dump, new, &[])), &edits, false).await
+        self.takeover_after(&Dump::of(changed(dump, new, &[])), &edits, false).await
     }
 
     /// Lines that a person wrote, which choose the colour and pass requests on in one.
@@ -122,7 +122,7 @@ impl Live<'_> {
     }
 
     /// What is to be done where these edits were made already. `fresh`: nothing of ours is in use.
-    async fn adoption_after(
+    async fn takeover_after(
         &self,
         dump: &Dump,
         earlier: &[Edit],
